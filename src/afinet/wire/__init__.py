@@ -1,0 +1,1 @@
+"""Byte layouts and checksums. Imports nothing of afinet above uapi."""
