@@ -35,5 +35,7 @@ def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
     return [] if why_not_compile() else COMPILE_REQUIRES
 
 
-def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:
+def build_wheel(
+    wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None
+) -> str:
     return str(_setuptools.build_wheel(wheel_directory, config_settings, metadata_directory))

@@ -4,15 +4,17 @@ Everything is compiled and linked *before* setup() is called. If any unit fails,
 extension at all: the wheel is pure, and says why in afinet/_build_info.py.
 
 Environment:
-    AFINET_PURE=1         build pure Python without trying (the same variable chooses the pure modules at run time)
+    AFINET_PURE=1         build pure Python without trying (at run time: use the pure modules)
     AFINET_REQUIRE_COMPILED=1   fail instead of falling back: for CI and for release wheels
     AFINET_OPT_LEVEL=3    the C compiler's -O
     AFINET_BUILD_JOBS=N   C compilers at once; default: the number of CPUs
+    AFINET_COMPILE_ONLY=wire,kernel   for trying out: compile these packages and leave the others interpreted
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import re
 import shutil
@@ -69,15 +71,20 @@ def why_no_c_compiler() -> str:
             return f"no C compiler: {e.strerror}: {c_compiler()[0]}"
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip().splitlines()
-            return f"no working C compiler: {c_compiler()[0]}: {said[0] if said else 'exit status ' + str(done.returncode)}"
+            detail = said[0] if said else f"exit status {done.returncode}"
+            return f"no working C compiler: {c_compiler()[0]}: {detail}"
     return ""
 
 
 def sources() -> list[str]:
     """Every module of the compiled packages. A package's own __init__.py stays interpreted: they hold next to
     nothing, and a compiled one would hide the directory from importlib.resources."""
-    found = [p for package in COMPILED_PACKAGES for p in (PACKAGE / package).rglob("*.py")]
-    found += [PACKAGE / module for module in COMPILED_MODULES if (PACKAGE / module).exists()]
+    packages, modules = COMPILED_PACKAGES, COMPILED_MODULES
+    only = os.environ.get("AFINET_COMPILE_ONLY")
+    if only:
+        packages, modules = only.split(","), []
+    found = [p for package in packages for p in (PACKAGE / package).rglob("*.py")]
+    found += [PACKAGE / module for module in modules if (PACKAGE / module).exists()]
     return sorted(str(p.relative_to(ROOT)) for p in found if p.name != "__init__.py")
 
 
@@ -90,7 +97,7 @@ def generate(target_dir: str) -> list[Any]:
         [
             # Only what changes the code that comes out; `make lint` runs the strict configuration.
             "--config-file=",
-            "--python-version=%d.%d" % sys.version_info[:2],
+            f"--python-version={sys.version_info[0]}.{sys.version_info[1]}",
             "--explicit-package-bases",
             "--local-partial-types",
             # `if COMPILED:` is decided here: the other branch is not compiled, and calls bind directly.
@@ -116,8 +123,14 @@ def parallel(compiler: Any, jobs: int, headers: bytes) -> None:
     """Make compiler.compile() run `jobs` compilers at once and skip objects whose input is unchanged."""
 
     def compile(  # the signature of distutils
-        sources: list[str], output_dir: str | None = None, macros: Any = None, include_dirs: Any = None,
-        debug: Any = 0, extra_preargs: Any = None, extra_postargs: Any = None, depends: Any = None,
+        sources: list[str],
+        output_dir: str | None = None,
+        macros: Any = None,
+        include_dirs: Any = None,
+        debug: Any = 0,
+        extra_preargs: Any = None,
+        extra_postargs: Any = None,
+        depends: Any = None,
     ) -> list[str]:
         macros, objects, extra_postargs, pp_opts, build = compiler._setup_compile(
             output_dir, macros, include_dirs, sources, depends, extra_postargs
@@ -175,11 +188,11 @@ def attempt(out: Path) -> tuple[list[Any], str]:
     why = why_not_compile()
     if why:
         return [], why
-    target_dir = "build/c-%d%d" % sys.version_info[:2]
+    target_dir = f"build/c-{sys.implementation.cache_tag}"
     stage = "mypyc is missing or cannot start"
     try:
-        import librt.strings
-        import mypyc.build  # noqa: F401
+        for module in ("mypyc.build", "librt.strings"):
+            importlib.import_module(module)
 
         stage = "mypyc refused the source"
         extensions = generate(target_dir)
@@ -202,8 +215,8 @@ def main() -> None:
     from setuptools.command.build_py import build_py
 
     os.chdir(ROOT)
-    # Only a wheel, or an install that makes one, is compiled. An editable install runs the .py files, and a .so
-    # never lands in src/, where it would beat a changed .py in silence.
+    # Only a wheel, or an install that makes one, is compiled. An editable install runs the .py files, and a
+    # .so never lands in src/, where it would beat a changed .py in silence.
     wants = {"bdist_wheel", "install", "bdist", "build", "build_ext", "bdist_egg"} & set(sys.argv)
     editable = {"editable_wheel", "develop"} & set(sys.argv)
     staged = ROOT / "build" / "compiled"
