@@ -53,17 +53,14 @@ def get_u64(b: bytes, off: int, /) -> int:
     return w
 
 
-def _put32(w: BytesWriter, v: int) -> None:
-    x: i64 = v
+def _put32(w: BytesWriter, x: i64) -> None:
     s: int = x - ((x & 0x80000000) << 1)
     write_i32_be(w, s)
 
 
-def _put64(w: BytesWriter, hi: int, lo: int) -> None:
+def _put64(w: BytesWriter, hi: i64, lo: i64) -> None:
     """hi and lo are 32 bits each."""
-    h: i64 = hi
-    x: i64 = lo
-    write_i64_be(w, (h - ((h & 0x80000000) << 1)) << 32 | x)
+    write_i64_be(w, (hi - ((hi & 0x80000000) << 1)) << 32 | lo)
 
 
 def put_u16(v: int, /) -> bytes:
@@ -155,8 +152,16 @@ def pack_ip(
     ttl: int, protocol: int, check: int, saddr: int, daddr: int, /,
 ) -> bytes:  # fmt: skip
     w = BytesWriter()
-    _put64(w, version_ihl << 24 | tos << 16 | tot_len, id << 16 | frag_off)
-    _put64(w, ttl << 24 | protocol << 16 | check, saddr)
+    a: i64 = version_ihl
+    b: i64 = tos
+    c: i64 = tot_len
+    d: i64 = id
+    e: i64 = frag_off
+    f: i64 = ttl
+    g: i64 = protocol
+    h: i64 = check
+    _put64(w, a << 24 | b << 16 | c, d << 16 | e)
+    _put64(w, f << 24 | g << 16 | h, saddr)
     _put32(w, daddr)
     return w.getvalue()
 
@@ -199,9 +204,33 @@ def pack_tcp(
     sport: int, dport: int, seq: int, ack_seq: int, doff_flags: int, window: int, check: int, urg_ptr: int, /
 ) -> bytes:
     w = BytesWriter()
-    _put64(w, sport << 16 | dport, seq)
-    _put64(w, ack_seq, doff_flags << 16 | window)
-    _put32(w, check << 16 | urg_ptr)
+    a: i64 = sport
+    b: i64 = dport
+    c: i64 = doff_flags
+    d: i64 = window
+    e: i64 = check
+    f: i64 = urg_ptr
+    _put64(w, a << 16 | b, seq)
+    _put64(w, ack_seq, c << 16 | d)
+    _put32(w, e << 16 | f)
+    return w.getvalue()
+
+
+def pack_tcp_options(
+    sport: int, dport: int, seq: int, ack_seq: int, doff_flags: int, window: int, check: int, urg_ptr: int,
+    options: bytes, /,
+) -> bytes:  # fmt: skip
+    w = BytesWriter()
+    a: i64 = sport
+    b: i64 = dport
+    c: i64 = doff_flags
+    d: i64 = window
+    e: i64 = check
+    f: i64 = urg_ptr
+    _put64(w, a << 16 | b, seq)
+    _put64(w, ack_seq, c << 16 | d)
+    _put32(w, e << 16 | f)
+    w.write(options)
     return w.getvalue()
 
 

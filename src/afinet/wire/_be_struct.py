@@ -60,6 +60,13 @@ unpack_tcp: Callable[[bytes, int], Int8] = _TCP.unpack_from
 pack_tcp: Callable[[int, int, int, int, int, int, int, int], bytes] = _TCP.pack
 
 
+def pack_tcp_options(
+    sport: int, dport: int, seq: int, ack_seq: int, doff_flags: int, window: int, check: int, urg_ptr: int,
+    options: bytes, /,
+) -> bytes:  # fmt: skip
+    return _TCP.pack(sport, dport, seq, ack_seq, doff_flags, window, check, urg_ptr) + options
+
+
 def put_u32s(words: list[int], /) -> bytes:
     return pack(f"!{len(words)}I", *words)
 

@@ -21,6 +21,7 @@ if COMPILED:
     from afinet.wire._be_librt import pack_icmp as pack_icmp
     from afinet.wire._be_librt import pack_ip as pack_ip
     from afinet.wire._be_librt import pack_tcp as pack_tcp
+    from afinet.wire._be_librt import pack_tcp_options as pack_tcp_options
     from afinet.wire._be_librt import pack_u32x3 as pack_u32x3
     from afinet.wire._be_librt import pack_udp as pack_udp
     from afinet.wire._be_librt import put_u16 as put_u16
@@ -43,6 +44,7 @@ else:
     from afinet.wire._be_struct import pack_icmp as pack_icmp
     from afinet.wire._be_struct import pack_ip as pack_ip
     from afinet.wire._be_struct import pack_tcp as pack_tcp
+    from afinet.wire._be_struct import pack_tcp_options as pack_tcp_options
     from afinet.wire._be_struct import pack_u32x3 as pack_u32x3
     from afinet.wire._be_struct import pack_udp as pack_udp
     from afinet.wire._be_struct import put_u16 as put_u16

@@ -51,7 +51,7 @@ def emit(
     doff_flags = 20 + n << 10 | flags
     if n == 0:
         return be.pack_tcp(sport, dport, seq, ack_seq, doff_flags, window, check, urg_ptr)
-    return be.pack_tcp(sport, dport, seq, ack_seq, doff_flags, window, check, urg_ptr) + options
+    return be.pack_tcp_options(sport, dport, seq, ack_seq, doff_flags, window, check, urg_ptr, options)
 
 
 def header_sum(
@@ -60,6 +60,9 @@ def header_sum(
     """The running sum (checksum.py) of the header that emit() makes, its check field being 0."""
     n = len(options)
     sum = sport + dport + seq + ack_seq + (20 + n << 10 | flags) + window + urg_ptr
+    if n == 12:  # the timestamp alone: three words at once
+        a, b, c = be.unpack_u32x3(options, 0)
+        return sum + a + b + c
     if n == 0:
         return sum
     return csum_partial(options, 0, n, sum)
@@ -71,10 +74,5 @@ def emit_csum(
 ) -> bytes:  # fmt: skip
     """The header with its checksum; `sum` is that of the payload and the pseudo-header (csum_tcpudp_nofold,
     whose length counts header, options and payload)."""
-    n = len(options)
-    doff_flags = 20 + n << 10 | flags
-    sum += sport + dport + seq + ack_seq + doff_flags + window + urg_ptr
-    if n == 0:
-        return be.pack_tcp(sport, dport, seq, ack_seq, doff_flags, window, csum_fold(sum), urg_ptr)
-    check = csum_fold(csum_partial(options, 0, n, sum))
-    return be.pack_tcp(sport, dport, seq, ack_seq, doff_flags, window, check, urg_ptr) + options
+    check = csum_fold(sum + header_sum(sport, dport, seq, ack_seq, flags, window, urg_ptr, options))
+    return emit(sport, dport, seq, ack_seq, flags, window, check, urg_ptr, options)

@@ -1,0 +1,111 @@
+"""kernel/sched/wait.c, and struct kiocb: how an operation that cannot finish says so.
+
+Nothing below the runners sleeps. An operation finishes, or records in its `Kiocb` what it waits for and answers -EIOCBQUEUED;
+the runner puts an entry on that wait queue, waits for it or for the deadline, and calls the operation again with the same Kiocb,
+in which its progress lives.
+
+Waiters are first in, first out. A wake-up carries the poll mask of what happened; an entry not interested stays.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import mypyc_attr
+
+from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
+from afinet.uapi.errno import EIOCBQUEUED
+
+WQ_FLAG_EXCLUSIVE: Final = 1
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class WaitQueueEntry:
+    """struct wait_queue_entry. `func` is called at a wake-up; what it answers counts it as woken (exclusive waiters)."""
+
+    __slots__ = ("flags",)
+
+    def __init__(self, flags: int = 0) -> None:
+        self.flags: int = flags
+
+    def func(self, key: int) -> bool:
+        """`key` is the poll mask of what happened, 0 for anything. True if this wake-up was used."""
+        raise NotImplementedError
+
+
+class WaitQueueHead:
+    """struct wait_queue_head."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self) -> None:
+        self.entries: list[WaitQueueEntry] = []
+
+
+def add_wait_queue(wq: WaitQueueHead, entry: WaitQueueEntry) -> None:
+    wq.entries.append(entry)
+
+
+def remove_wait_queue(wq: WaitQueueHead, entry: WaitQueueEntry) -> None:
+    """Take `entry` off; nothing happens if it is not on."""
+    for i in range(len(wq.entries)):
+        if wq.entries[i] is entry:
+            del wq.entries[i]
+            return
+
+
+def wake_up_poll(wq: WaitQueueHead | None, key: int, nr_exclusive: int = 1) -> None:
+    """Wake every non-exclusive waiter that `key` concerns and at most `nr_exclusive` exclusive ones (0: all)."""
+    if wq is None or not wq.entries:
+        return
+    for entry in wq.entries[:]:
+        if entry.func(key) and entry.flags & WQ_FLAG_EXCLUSIVE:
+            nr_exclusive -= 1
+            if nr_exclusive == 0:
+                return
+
+
+class Kiocb:
+    """struct kiocb: the record of one call, held by its caller and passed in again until the call is over.
+
+    An operation that must wait calls `wait` (or `wait_poll`) and returns what that returns. The runner reads `ki_wq`, `ki_mask`,
+    `ki_exclusive`, `ki_poll` and `ki_deadline`; when any of them is met, or spuriously, it calls the operation again.
+    """
+
+    __slots__ = ("ki_deadline", "ki_done", "ki_exclusive", "ki_mask", "ki_pieces", "ki_poll", "ki_pos", "ki_signal", "ki_state", "ki_wq")
+
+    def __init__(self) -> None:
+        self.ki_deadline: int = -1  # ns; -1: not computed yet
+        self.ki_wq: WaitQueueHead | None = None
+        self.ki_poll: list[tuple[WaitQueueHead, int]] | None = None  # several queues at once: poll, select
+        self.ki_mask: int = 0  # poll mask that ends the wait; 0: any wake-up
+        self.ki_exclusive: bool = False
+        self.ki_signal: bool = False  # a signal is pending for the caller: do not wait
+        self.ki_done: int = 0  # bytes done so far
+        self.ki_pos: int = 0  # cursor in the message
+        self.ki_state: int = 0  # which step a call of several steps has reached
+        self.ki_pieces: list[bytes] | None = None  # what a receiving call has gathered
+
+    def timeout(self, now: int, timeo: int) -> int:
+        """What is left (ns) of a time limit that began with the first try of this call; 0 when it is used up."""
+        if timeo >= MAX_SCHEDULE_TIMEOUT:
+            self.ki_deadline = MAX_SCHEDULE_TIMEOUT
+            return MAX_SCHEDULE_TIMEOUT
+        if self.ki_deadline < 0:
+            self.ki_deadline = now + timeo
+        left = self.ki_deadline - now
+        return left if left > 0 else 0
+
+    def wait(self, wq: WaitQueueHead, mask: int, exclusive: bool = False) -> int:
+        """Say what the call waits for. Returns -EIOCBQUEUED, for the operation to return."""
+        self.ki_wq = wq
+        self.ki_poll = None
+        self.ki_mask = mask
+        self.ki_exclusive = exclusive
+        return -EIOCBQUEUED
+
+    def wait_poll(self, queues: list[tuple[WaitQueueHead, int]]) -> int:
+        """Wait for any of several (queue, poll mask); an empty list waits for the deadline alone."""
+        self.ki_wq = None
+        self.ki_poll = queues
+        return -EIOCBQUEUED

@@ -1,0 +1,232 @@
+"""include/net/inet_sock.h, inet_connection_sock.h: struct inet_sock, inet_connection_sock and inet_request_sock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from afinet.net.core.request_sock import RequestSock, RequestSockQueue
+from afinet.net.core.sock import Sock
+
+if TYPE_CHECKING:
+    from afinet.kernel.timer import TimerList
+    from afinet.net.core.net_namespace import Net
+    from afinet.net.core.sock import Proto
+    from afinet.net.ipv4.inet_connection_sock import InetConnectionSockAfOps
+    from afinet.net.ipv4.inet_hashtables import InetBindBucket
+    from afinet.net.ipv4.ip_options import IpOptions
+    from afinet.net.ipv4.ip_output import InetCork
+    from afinet.net.ipv4.ip_sockglue import InetColdFields
+    from afinet.net.ipv4.tcp_cong import TcpCongestionOps
+
+# inet_sk(sk)->inet_flags, as bit numbers
+INET_FLAGS_PKTINFO: Final = 0
+INET_FLAGS_TTL: Final = 1
+INET_FLAGS_TOS: Final = 2
+INET_FLAGS_RECVOPTS: Final = 3
+INET_FLAGS_RETOPTS: Final = 4
+INET_FLAGS_PASSSEC: Final = 5
+INET_FLAGS_ORIGDSTADDR: Final = 6
+INET_FLAGS_CHECKSUM: Final = 7
+INET_FLAGS_RECVFRAGSIZE: Final = 8
+INET_FLAGS_RECVERR: Final = 9
+INET_FLAGS_RECVERR_RFC4884: Final = 10
+INET_FLAGS_FREEBIND: Final = 11
+INET_FLAGS_HDRINCL: Final = 12
+INET_FLAGS_MC_LOOP: Final = 13
+INET_FLAGS_MC_ALL: Final = 14
+INET_FLAGS_TRANSPARENT: Final = 15
+INET_FLAGS_IS_ICSK: Final = 16
+INET_FLAGS_NODEFRAG: Final = 17
+INET_FLAGS_BIND_ADDRESS_NO_PORT: Final = 18
+INET_FLAGS_DEFER_CONNECT: Final = 19
+
+# icsk_ack.pending
+ICSK_ACK_SCHED: Final = 1
+ICSK_ACK_TIMER: Final = 2
+ICSK_ACK_PUSHED: Final = 4
+ICSK_ACK_PUSHED2: Final = 8
+ICSK_ACK_NOW: Final = 16
+ICSK_ACK_NOMEM: Final = 32
+
+# icsk_pending
+ICSK_TIME_RETRANS: Final = 1
+ICSK_TIME_PROBE0: Final = 3
+ICSK_TIME_LOSS_PROBE: Final = 5
+ICSK_TIME_REO_TIMEOUT: Final = 6
+
+
+class InetSock(Sock):
+    """struct inet_sock."""
+
+    __slots__ = (
+        "cork",
+        "inet_cold",
+        "inet_flags",
+        "inet_id",
+        "inet_opt",
+        "inet_saddr",
+        "inet_sport",
+        "mc_addr",
+        "mc_index",
+        "mc_ttl",
+        "min_ttl",
+        "pmtudisc",
+        "rcv_tos",
+        "tos",
+        "uc_index",
+        "uc_ttl",
+    )
+
+    def __init__(self, net: Net, family: int, prot: Proto) -> None:
+        super().__init__(net, family, prot)
+        self.inet_saddr: int = 0  # source address put into packets
+        self.inet_sport: int = 0
+        self.inet_flags: int = 0  # 1 << INET_FLAGS_*
+        self.inet_id: int = 0
+        self.uc_ttl: int = -1  # -1: the route's or the namespace's
+        self.tos: int = 0
+        self.rcv_tos: int = 0
+        self.min_ttl: int = 0
+        self.pmtudisc: int = 0  # IP_PMTUDISC_*
+        self.mc_ttl: int = 1
+        self.mc_index: int = 0
+        self.mc_addr: int = 0
+        self.uc_index: int = 0
+        self.inet_opt: IpOptions | None = None
+        self.cork: InetCork | None = None  # UDP_CORK, MSG_MORE
+        self.inet_cold: InetColdFields | None = None  # multicast memberships and the like
+
+
+class InetConnectionSock(InetSock):
+    """struct inet_connection_sock. Times are ns; `icsk_ack_*` are the fields of Linux's nested icsk_ack."""
+
+    __slots__ = (
+        "icsk_accept_queue",
+        "icsk_ack_ato",
+        "icsk_ack_blocked",
+        "icsk_ack_last_seg_size",
+        "icsk_ack_lrcvtime",
+        "icsk_ack_pending",
+        "icsk_ack_pingpong",
+        "icsk_ack_quick",
+        "icsk_ack_rcv_mss",
+        "icsk_ack_retry",
+        "icsk_ack_timeout",
+        "icsk_af_ops",
+        "icsk_backoff",
+        "icsk_bind_hash",
+        "icsk_ca_ops",
+        "icsk_ca_priv",
+        "icsk_ca_setsockopt",
+        "icsk_ca_state",
+        "icsk_delack_max",
+        "icsk_delack_timer",
+        "icsk_ext_hdr_len",
+        "icsk_mtup_enabled",
+        "icsk_mtup_probe_size",
+        "icsk_mtup_probe_timestamp",
+        "icsk_mtup_search_high",
+        "icsk_mtup_search_low",
+        "icsk_pending",
+        "icsk_pmtu_cookie",
+        "icsk_probes_out",
+        "icsk_probes_tstamp",
+        "icsk_retransmit_timer",
+        "icsk_retransmits",
+        "icsk_rto",
+        "icsk_rto_max",
+        "icsk_rto_min",
+        "icsk_syn_retries",
+        "icsk_timeout",
+        "icsk_user_timeout",
+        "sk_keepalive_timer",
+    )
+
+    def __init__(self, net: Net, family: int, prot: Proto) -> None:
+        super().__init__(net, family, prot)
+        self.icsk_accept_queue: RequestSockQueue | None = None  # a listener's
+        self.icsk_bind_hash: InetBindBucket | None = None
+        self.icsk_af_ops: InetConnectionSockAfOps | None = None
+        # timers, made when first armed
+        self.icsk_retransmit_timer: TimerList | None = None
+        self.icsk_delack_timer: TimerList | None = None
+        self.sk_keepalive_timer: TimerList | None = None
+        self.icsk_timeout: int = 0  # when the event of icsk_pending is due
+        self.icsk_pending: int = 0  # ICSK_TIME_*
+        self.icsk_rto: int = 0
+        self.icsk_rto_min: int = 0
+        self.icsk_rto_max: int = 0
+        self.icsk_delack_max: int = 0
+        self.icsk_retransmits: int = 0
+        self.icsk_backoff: int = 0
+        self.icsk_syn_retries: int = 0
+        self.icsk_probes_out: int = 0
+        self.icsk_probes_tstamp: int = 0
+        self.icsk_user_timeout: int = 0  # ns
+        self.icsk_ext_hdr_len: int = 0
+        self.icsk_pmtu_cookie: int = 0
+        # congestion control
+        self.icsk_ca_ops: TcpCongestionOps | None = None
+        self.icsk_ca_state: int = 0  # TCP_CA_*
+        self.icsk_ca_setsockopt: bool = False
+        self.icsk_ca_priv: object = None  # the algorithm's own
+        # delayed ACK
+        self.icsk_ack_pending: int = 0  # ICSK_ACK_*
+        self.icsk_ack_quick: int = 0
+        self.icsk_ack_pingpong: int = 0
+        self.icsk_ack_retry: int = 0
+        self.icsk_ack_ato: int = 0
+        self.icsk_ack_timeout: int = 0
+        self.icsk_ack_lrcvtime: int = 0
+        self.icsk_ack_blocked: bool = False
+        self.icsk_ack_last_seg_size: int = 0
+        self.icsk_ack_rcv_mss: int = 0
+        # path MTU probing
+        self.icsk_mtup_enabled: bool = False
+        self.icsk_mtup_search_high: int = 0
+        self.icsk_mtup_search_low: int = 0
+        self.icsk_mtup_probe_size: int = 0
+        self.icsk_mtup_probe_timestamp: int = 0
+
+
+class InetRequestSock(RequestSock):
+    """struct inet_request_sock. The local address is `inet_rcv_saddr`, the peer's `inet_daddr`, the ports `inet_num`, `inet_dport`."""
+
+    __slots__ = (
+        "acked",
+        "ecn_ok",
+        "ir_iif",
+        "ir_mark",
+        "ireq_opt",
+        "no_srccheck",
+        "rcv_wscale",
+        "sack_ok",
+        "snd_wscale",
+        "tstamp_ok",
+        "wscale_ok",
+    )
+
+    def __init__(self, net: Net, family: int, prot: Proto, listener: Sock) -> None:
+        super().__init__(net, family, prot, listener)
+        self.snd_wscale: int = 0
+        self.rcv_wscale: int = 0
+        self.tstamp_ok: bool = False
+        self.sack_ok: bool = False
+        self.wscale_ok: bool = False
+        self.ecn_ok: bool = False
+        self.acked: bool = False
+        self.no_srccheck: bool = False
+        self.ir_iif: int = 0
+        self.ir_mark: int = 0
+        self.ireq_opt: IpOptions | None = None
+
+
+def inet_test_bit(sk: InetSock, bit: int) -> bool:
+    return sk.inet_flags >> bit & 1 == 1
+
+
+def inet_assign_bit(sk: InetSock, bit: int, value: bool) -> None:
+    if value:
+        sk.inet_flags |= 1 << bit
+    else:
+        sk.inet_flags &= ~(1 << bit)

@@ -1,0 +1,431 @@
+"""include/linux/tcp.h: struct tcp_sock, tcp_request_sock, tcp_timewait_sock, tcp_options_received.
+
+Sequence numbers are ints in [0, 2**32), compared only with before, after and between. Times are ns unless a comment says otherwise:
+`srtt_us` is microseconds << 3, `mdev_us` << 2, as in Linux; TCP timestamps are milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from afinet.net.ipv4.inet_sock import InetConnectionSock, InetRequestSock
+from afinet.net.core.sock import SockCommon
+
+if TYPE_CHECKING:
+    from afinet.kernel.timer import TimerList
+    from afinet.net.core.net_namespace import Net
+    from afinet.net.core.skbuff import SkBuff
+    from afinet.net.core.sock import Proto, Sock
+    from afinet.net.ipv4.inet_hashtables import InetBindBucket
+    from afinet.net.ipv4.tcp_fastopen import TcpFastopenRequest
+    from afinet.net.ipv4.tcp_queue import TcpSkbQueue
+    from afinet.kernel.win_minmax import MinMax
+
+TCP_SACK_SEEN: Final = 1
+TCP_DSACK_SEEN: Final = 4
+
+# TCP_SKB_CB(skb)->sacked
+TCPCB_SACKED_ACKED: Final = 0x01
+TCPCB_SACKED_RETRANS: Final = 0x02
+TCPCB_LOST: Final = 0x04
+TCPCB_TAGBITS: Final = 0x07
+TCPCB_REPAIRED: Final = 0x10
+TCPCB_EVER_RETRANS: Final = 0x80
+TCPCB_RETRANS: Final = TCPCB_SACKED_RETRANS | TCPCB_EVER_RETRANS | TCPCB_REPAIRED
+
+# tcp_flags; the header's bits
+TCPHDR_FIN: Final = 0x01
+TCPHDR_SYN: Final = 0x02
+TCPHDR_RST: Final = 0x04
+TCPHDR_PSH: Final = 0x08
+TCPHDR_ACK: Final = 0x10
+TCPHDR_URG: Final = 0x20
+TCPHDR_ECE: Final = 0x40
+TCPHDR_CWR: Final = 0x80
+TCPHDR_AE: Final = 0x100
+
+
+class TcpOptionsReceived:
+    """struct tcp_options_received: what the peer's options said."""
+
+    __slots__ = (
+        "mss_clamp",
+        "num_sacks",
+        "rcv_tsecr",
+        "rcv_tsval",
+        "rcv_wscale",
+        "sack_ok",
+        "saw_tstamp",
+        "snd_wscale",
+        "ts_recent",
+        "ts_recent_stamp",
+        "tstamp_ok",
+        "user_mss",
+        "wscale_ok",
+    )
+
+    def __init__(self) -> None:
+        self.ts_recent_stamp: int = 0  # seconds, when ts_recent was set
+        self.ts_recent: int = 0
+        self.rcv_tsval: int = 0
+        self.rcv_tsecr: int = 0
+        self.saw_tstamp: bool = False
+        self.tstamp_ok: bool = False
+        self.wscale_ok: bool = False
+        self.sack_ok: int = 0  # TCP_SACK_SEEN | TCP_DSACK_SEEN
+        self.snd_wscale: int = 0
+        self.rcv_wscale: int = 0
+        self.num_sacks: int = 0
+        self.user_mss: int = 0
+        self.mss_clamp: int = 0
+
+
+class TcpSock(InetConnectionSock):
+    """struct tcp_sock."""
+
+    __slots__ = (
+        "advmss",
+        "app_limited",
+        "bytes_acked",
+        "bytes_received",
+        "bytes_retrans",
+        "bytes_sent",
+        "chrono_start",
+        "chrono_stat",
+        "chrono_type",
+        "compressed_ack",
+        "compressed_ack_timer",
+        "copied_seq",
+        "data_segs_in",
+        "data_segs_out",
+        "defer_connect",
+        "delivered",
+        "delivered_ce",
+        "delivered_mstamp",
+        "dsack_dups",
+        "duplicate_sack",
+        "dup_ack_counter",
+        "ecn_flags",
+        "fastopen_req",
+        "fastopen_rsk",
+        "first_tx_mstamp",
+        "frto",
+        "high_seq",
+        "highest_sack",
+        "is_cwnd_limited",
+        "is_sack_reneg",
+        "keepalive_intvl",
+        "keepalive_probes",
+        "keepalive_time",
+        "last_oow_ack_time",
+        "linger2",
+        "lost",
+        "lost_out",
+        "lost_skb_hint",
+        "lsndtime",
+        "max_packets_out",
+        "max_window",
+        "mdev_max_us",
+        "mdev_us",
+        "mss_cache",
+        "nonagle",
+        "notsent_lowat",
+        "out_of_order_queue",
+        "packets_out",
+        "pred_flags",
+        "prior_cwnd",
+        "prior_ssthresh",
+        "prr_delivered",
+        "prr_out",
+        "pushed_seq",
+        "rack_advanced",
+        "rack_dsack_seen",
+        "rack_end_seq",
+        "rack_last_delivered",
+        "rack_mstamp",
+        "rack_reo_wnd_persist",
+        "rack_reo_wnd_steps",
+        "rack_rtt_us",
+        "rate_app_limited",
+        "rate_delivered",
+        "rate_interval_us",
+        "rcv_nxt",
+        "rcv_ooopack",
+        "rcv_rtt_seq",
+        "rcv_rtt_time",
+        "rcv_rtt_us",
+        "rcv_ssthresh",
+        "rcv_tstamp",
+        "rcv_up",
+        "rcv_wnd",
+        "rcv_wup",
+        "rcvq_space_copied",
+        "rcvq_space_seq",
+        "rcvq_space_time",
+        "reord_seen",
+        "reordering",
+        "repair",
+        "retrans_out",
+        "retrans_stamp",
+        "retransmit_skb_hint",
+        "rtt_min",
+        "rtt_seq",
+        "rttvar_us",
+        "rx_opt",
+        "sacked_out",
+        "save_syn",
+        "saved_syn",
+        "scaling_ratio",
+        "segs_in",
+        "segs_out",
+        "selective_acks",
+        "snd_cwnd",
+        "snd_cwnd_clamp",
+        "snd_cwnd_cnt",
+        "snd_cwnd_stamp",
+        "snd_cwnd_used",
+        "snd_nxt",
+        "snd_sml",
+        "snd_ssthresh",
+        "snd_una",
+        "snd_up",
+        "snd_wl1",
+        "snd_wnd",
+        "srtt_us",
+        "syn_data",
+        "syn_data_acked",
+        "syn_fastopen",
+        "tcp_header_len",
+        "tcp_mstamp",
+        "tcp_rtx_queue",
+        "thin_lto",
+        "timeout_rehash",
+        "tlp_high_seq",
+        "tlp_retrans",
+        "tcp_tx_delay",
+        "total_retrans",
+        "total_rto",
+        "total_rto_recoveries",
+        "total_rto_time",
+        "rto_stamp",
+        "tsoffset",
+        "tsq_flags",
+        "undo_marker",
+        "undo_retrans",
+        "urg_data",
+        "urg_seq",
+        "window_clamp",
+        "write_seq",
+    )
+
+    def __init__(self, net: Net, family: int, prot: Proto) -> None:
+        super().__init__(net, family, prot)
+        # RFC 9293's variables
+        self.rcv_nxt: int = 0
+        self.copied_seq: int = 0  # head of what the program has not read yet
+        self.rcv_wup: int = 0  # rcv_nxt on the last window update sent
+        self.rcv_wnd: int = 0
+        self.snd_nxt: int = 0
+        self.snd_una: int = 0
+        self.snd_sml: int = 0  # last byte of the most recently sent small packet (Minshall)
+        self.snd_wl1: int = 0
+        self.snd_wnd: int = 0
+        self.max_window: int = 0
+        self.write_seq: int = 0  # tail + 1 of the data the program wrote
+        self.pushed_seq: int = 0
+        self.pred_flags: int = 0  # header prediction: 0 is off
+        self.tcp_header_len: int = 0
+        # segments and bytes, for TCP_INFO
+        self.segs_in: int = 0
+        self.data_segs_in: int = 0
+        self.segs_out: int = 0
+        self.data_segs_out: int = 0
+        self.bytes_received: int = 0
+        self.bytes_acked: int = 0
+        self.bytes_sent: int = 0
+        self.bytes_retrans: int = 0
+        self.dsack_dups: int = 0
+        self.rcv_ooopack: int = 0
+        self.total_retrans: int = 0
+        self.total_rto: int = 0
+        self.total_rto_recoveries: int = 0
+        self.total_rto_time: int = 0
+        self.rto_stamp: int = 0
+        # clocks
+        self.tcp_mstamp: int = 0  # ns; the time of the segment in hand
+        self.rcv_tstamp: int = 0  # when an ACK was last received
+        self.lsndtime: int = 0  # when data was last sent
+        self.last_oow_ack_time: int = 0
+        self.compressed_ack: int = 0
+        self.dup_ack_counter: int = 0
+        self.compressed_ack_timer: TimerList | None = None
+        self.tsoffset: int = 0
+        # options
+        self.rx_opt: TcpOptionsReceived = TcpOptionsReceived()
+        self.advmss: int = 0
+        self.mss_cache: int = 0
+        self.window_clamp: int = 0
+        self.rcv_ssthresh: int = 0
+        self.scaling_ratio: int = 0
+        self.nonagle: int = 0  # TCP_NAGLE_OFF, _CORK, _PUSH
+        self.thin_lto: bool = False
+        self.repair: bool = False
+        self.notsent_lowat: int = 0
+        self.save_syn: int = 0
+        self.saved_syn: bytes | None = None
+        self.tcp_tx_delay: int = 0
+        self.ecn_flags: int = 0
+        self.tsq_flags: int = 0  # TCPF_TSQ_DEFERRED and its like: what release_cb has to do
+        # RTT
+        self.srtt_us: int = 0
+        self.mdev_us: int = 0
+        self.mdev_max_us: int = 0
+        self.rttvar_us: int = 0
+        self.rtt_seq: int = 0
+        self.rtt_min: MinMax | None = None
+        # sending
+        self.packets_out: int = 0
+        self.retrans_out: int = 0
+        self.max_packets_out: int = 0
+        self.is_cwnd_limited: bool = False
+        self.snd_ssthresh: int = 0x7FFFFFFF
+        self.snd_cwnd: int = 10
+        self.snd_cwnd_cnt: int = 0
+        self.snd_cwnd_clamp: int = 0xFFFFFFFF
+        self.snd_cwnd_used: int = 0
+        self.snd_cwnd_stamp: int = 0
+        self.prior_cwnd: int = 0
+        self.prr_delivered: int = 0
+        self.prr_out: int = 0
+        self.delivered: int = 0
+        self.delivered_ce: int = 0
+        self.lost: int = 0
+        self.app_limited: int = 0
+        self.first_tx_mstamp: int = 0
+        self.delivered_mstamp: int = 0
+        self.rate_delivered: int = 0
+        self.rate_interval_us: int = 0
+        self.rate_app_limited: bool = False
+        # recovery
+        self.lost_out: int = 0
+        self.sacked_out: int = 0
+        self.reordering: int = 0
+        self.reord_seen: int = 0
+        self.high_seq: int = 0
+        self.retrans_stamp: int = 0  # ms timestamp of the first retransmission of this episode
+        self.undo_marker: int = 0
+        self.undo_retrans: int = 0
+        self.prior_ssthresh: int = 0
+        self.frto: bool = False
+        self.is_sack_reneg: bool = False
+        self.tlp_high_seq: int = 0
+        self.tlp_retrans: bool = False
+        self.highest_sack: SkBuff | None = None
+        self.lost_skb_hint: SkBuff | None = None
+        self.retransmit_skb_hint: SkBuff | None = None
+        self.rack_mstamp: int = 0
+        self.rack_rtt_us: int = 0
+        self.rack_end_seq: int = 0
+        self.rack_last_delivered: int = 0
+        self.rack_reo_wnd_steps: int = 1
+        self.rack_reo_wnd_persist: int = 0
+        self.rack_dsack_seen: bool = False
+        self.rack_advanced: bool = False
+        self.tcp_rtx_queue: TcpSkbQueue | None = None  # sent and not acknowledged, in order of seq
+        # receiving
+        self.out_of_order_queue: TcpSkbQueue | None = None
+        self.duplicate_sack: list[int] | None = None  # [start, end] of the D-SACK to send, once
+        self.selective_acks: list[int] | None = None  # flat start, end pairs, most recent first
+        self.rcvq_space_copied: int = 0
+        self.rcvq_space_seq: int = 0
+        self.rcvq_space_time: int = 0
+        self.rcv_rtt_us: int = 0  # << 3
+        self.rcv_rtt_seq: int = 0
+        self.rcv_rtt_time: int = 0
+        # urgent data
+        self.urg_data: int = 0  # TCP_URG_VALID, _NOTYET, _READ | byte
+        self.urg_seq: int = 0
+        self.snd_up: int = 0
+        self.rcv_up: int = 0
+        # keepalive and FIN_WAIT2, ns; 0 is the namespace's
+        self.keepalive_time: int = 0
+        self.keepalive_intvl: int = 0
+        self.keepalive_probes: int = 0
+        self.linger2: int = 0
+        self.timeout_rehash: int = 0
+        # fast open (tcp_fastopen.py)
+        self.fastopen_req: TcpFastopenRequest | None = None
+        self.fastopen_rsk: TcpRequestSock | None = None
+        self.syn_data: bool = False
+        self.syn_fastopen: bool = False
+        self.syn_data_acked: bool = False
+        self.defer_connect: bool = False
+        # chronographs of TCP_INFO
+        self.chrono_start: int = 0
+        self.chrono_stat: list[int] | None = None
+        self.chrono_type: int = 0
+
+
+class TcpRequestSock(InetRequestSock):
+    """struct tcp_request_sock."""
+
+    __slots__ = ("last_oow_ack_time", "rcv_isn", "rcv_nxt", "req_usec_ts", "snt_isn", "snt_synack", "snt_tsval_first",
+                 "snt_tsval_last", "syn_tos", "tfo_listener", "ts_off", "txhash")
+
+    def __init__(self, net: Net, family: int, prot: Proto, listener: Sock) -> None:
+        super().__init__(net, family, prot, listener)
+        self.rcv_isn: int = 0
+        self.snt_isn: int = 0
+        self.rcv_nxt: int = 0
+        self.ts_off: int = 0
+        self.txhash: int = 0
+        self.syn_tos: int = 0
+        self.snt_synack: int = 0  # ns, when the first SYN-ACK was sent; 0 after a retransmission (Karn)
+        self.snt_tsval_first: int = 0
+        self.snt_tsval_last: int = 0
+        self.last_oow_ack_time: int = 0
+        self.req_usec_ts: bool = False
+        self.tfo_listener: bool = False
+
+
+class TcpTimewaitSock(SockCommon):
+    """struct inet_timewait_sock and tcp_timewait_sock: what is kept of a closed connection for TCP_TIMEWAIT_LEN."""
+
+    __slots__ = ("tw_bslot", "tw_last_oow_ack_time", "tw_mark", "tw_rcv_nxt", "tw_rcv_wnd", "tw_rcv_wscale", "tw_snd_nxt",
+                 "tw_sport", "tw_substate", "tw_tb", "tw_timeout", "tw_timer", "tw_tos", "tw_transparent", "tw_ts_offset",
+                 "tw_ts_recent", "tw_ts_recent_stamp", "tw_entry_stamp")
+
+    def __init__(self, net: Net, family: int, prot: Proto) -> None:
+        super().__init__(net, family, prot)
+        self.tw_substate: int = 0  # TCP_FIN_WAIT2 or TCP_TIME_WAIT
+        self.tw_sport: int = 0
+        self.tw_rcv_wscale: int = 0
+        self.tw_tos: int = 0
+        self.tw_mark: int = 0
+        self.tw_transparent: bool = False
+        self.tw_timeout: int = 0  # ns
+        self.tw_timer: TimerList | None = None
+        self.tw_tb: InetBindBucket | None = None
+        self.tw_bslot: int = 0
+        self.tw_rcv_nxt: int = 0
+        self.tw_snd_nxt: int = 0
+        self.tw_rcv_wnd: int = 0
+        self.tw_ts_offset: int = 0
+        self.tw_last_oow_ack_time: int = 0
+        self.tw_entry_stamp: int = 0
+        self.tw_ts_recent: int = 0
+        self.tw_ts_recent_stamp: int = 0
+
+
+def before(seq1: int, seq2: int) -> bool:
+    """seq1 lies before seq2, modulo 2**32."""
+    return (seq1 - seq2) & 0xFFFFFFFF > 0x7FFFFFFF
+
+
+def after(seq2: int, seq1: int) -> bool:
+    return (seq1 - seq2) & 0xFFFFFFFF > 0x7FFFFFFF
+
+
+def between(seq1: int, seq2: int, seq3: int) -> bool:
+    """seq2 <= seq1 <= seq3."""
+    return (seq3 - seq2) & 0xFFFFFFFF >= (seq1 - seq2) & 0xFFFFFFFF

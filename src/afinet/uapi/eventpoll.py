@@ -1,0 +1,34 @@
+"""include/uapi/linux/eventpoll.h and poll.h."""
+
+from typing import Final
+
+EPOLLIN: Final = 1
+EPOLL_CTL_ADD: Final = 1
+EPOLLPRI: Final = 2
+EPOLL_CTL_DEL: Final = 2
+EPOLL_CTL_MOD: Final = 3
+EPOLLOUT: Final = 4
+EPOLLERR: Final = 8
+EPOLLHUP: Final = 0x10
+EPOLLRDNORM: Final = 0x40
+EPOLLRDBAND: Final = 0x80
+EPOLLWRNORM: Final = 0x100
+EPOLLWRBAND: Final = 0x200
+EPOLLMSG: Final = 0x400
+EPOLLRDHUP: Final = 0x2000
+EPOLL_CLOEXEC: Final = 0x80000
+EPOLLEXCLUSIVE: Final = 0x10000000
+EPOLLWAKEUP: Final = 0x20000000
+EPOLLONESHOT: Final = 0x40000000
+EPOLLET: Final = 0x80000000
+
+POLLIN: Final = 1
+POLLPRI: Final = 2
+POLLOUT: Final = 4
+POLLERR: Final = 8
+POLLHUP: Final = 0x10
+POLLNVAL: Final = 0x20
+POLLRDNORM: Final = 0x40
+POLLRDBAND: Final = 0x80
+POLLWRNORM: Final = 0x100
+POLLWRBAND: Final = 0x200

@@ -1,0 +1,104 @@
+"""include/uapi/linux/tcp.h and include/net/tcp_states.h: options, states, TCP_INFO."""
+
+from typing import Final
+
+TCP_REPAIR_OFF_NO_WP: Final = -1
+TCP_CA_Open: Final = 0
+TCP_NO_QUEUE: Final = 0
+TCP_REPAIR_OFF: Final = 0
+TCP_CA_Disorder: Final = 1
+TCP_MD5SIG_FLAG_PREFIX: Final = 1
+TCP_NODELAY: Final = 1
+TCP_RECEIVE_ZEROCOPY_FLAG_TLB_CLEAN_HINT: Final = 1
+TCP_RECV_QUEUE: Final = 1
+TCP_REPAIR_ON: Final = 1
+TCP_CA_CWR: Final = 2
+TCP_MAXSEG: Final = 2
+TCP_MD5SIG_FLAG_IFINDEX: Final = 2
+TCP_SEND_QUEUE: Final = 2
+TCP_CA_Recovery: Final = 3
+TCP_CORK: Final = 3
+TCP_QUEUES_NR: Final = 3
+TCP_CA_Loss: Final = 4
+TCP_KEEPIDLE: Final = 4
+TCP_KEEPINTVL: Final = 5
+TCP_KEEPCNT: Final = 6
+TCP_SYNCNT: Final = 7
+TCP_LINGER2: Final = 8
+TCP_DEFER_ACCEPT: Final = 9
+TCP_WINDOW_CLAMP: Final = 10
+TCP_INFO: Final = 11
+TCP_QUICKACK: Final = 12
+TCP_CONGESTION: Final = 13
+TCP_MD5SIG: Final = 14
+TCP_RESERVED_BITS: Final = 15
+TCP_THIN_LINEAR_TIMEOUTS: Final = 16
+TCP_THIN_DUPACK: Final = 17
+TCP_USER_TIMEOUT: Final = 18
+TCP_REPAIR: Final = 19
+TCP_REPAIR_QUEUE: Final = 20
+TCP_QUEUE_SEQ: Final = 21
+TCP_REPAIR_OPTIONS: Final = 22
+TCP_FASTOPEN: Final = 23
+TCP_TIMESTAMP: Final = 24
+TCP_NOTSENT_LOWAT: Final = 25
+TCP_CC_INFO: Final = 26
+TCP_SAVE_SYN: Final = 27
+TCP_SAVED_SYN: Final = 28
+TCP_REPAIR_WINDOW: Final = 29
+TCP_FASTOPEN_CONNECT: Final = 30
+TCP_ULP: Final = 31
+TCP_MD5SIG_EXT: Final = 32
+TCP_FASTOPEN_KEY: Final = 33
+TCP_FASTOPEN_NO_COOKIE: Final = 0x22
+TCP_ZEROCOPY_RECEIVE: Final = 35
+TCP_CM_INQ: Final = 36
+TCP_INQ: Final = 36
+TCP_TX_DELAY: Final = 37
+TCP_MD5SIG_MAXKEYLEN: Final = 80
+TCP_DATA_OFFSET: Final = 240
+TCP_MSS_DEFAULT: Final = 536
+TCP_MSS_DESIRED: Final = 1220
+
+TCPF_CA_Open: Final = 1
+TCPF_CA_Disorder: Final = 2
+TCPF_CA_CWR: Final = 4
+TCPF_CA_Recovery: Final = 8
+TCPF_CA_Loss: Final = 16
+
+TCPI_OPT_TIMESTAMPS: Final = 1
+TCPI_OPT_SACK: Final = 2
+TCPI_OPT_WSCALE: Final = 4
+TCPI_OPT_ECN: Final = 8
+TCPI_OPT_ECN_SEEN: Final = 16
+TCPI_OPT_SYN_DATA: Final = 32
+
+# include/net/tcp_states.h
+TCP_ESTABLISHED: Final = 1
+TCP_SYN_SENT: Final = 2
+TCP_SYN_RECV: Final = 3
+TCP_FIN_WAIT1: Final = 4
+TCP_FIN_WAIT2: Final = 5
+TCP_TIME_WAIT: Final = 6
+TCP_CLOSE: Final = 7
+TCP_CLOSE_WAIT: Final = 8
+TCP_LAST_ACK: Final = 9
+TCP_LISTEN: Final = 10
+TCP_CLOSING: Final = 11
+TCP_NEW_SYN_RECV: Final = 12
+TCP_BOUND_INACTIVE: Final = 13
+TCP_MAX_STATES: Final = 14
+
+TCPF_ESTABLISHED: Final = 1 << 1
+TCPF_SYN_SENT: Final = 1 << 2
+TCPF_SYN_RECV: Final = 1 << 3
+TCPF_FIN_WAIT1: Final = 1 << 4
+TCPF_FIN_WAIT2: Final = 1 << 5
+TCPF_TIME_WAIT: Final = 1 << 6
+TCPF_CLOSE: Final = 1 << 7
+TCPF_CLOSE_WAIT: Final = 1 << 8
+TCPF_LAST_ACK: Final = 1 << 9
+TCPF_LISTEN: Final = 1 << 10
+TCPF_CLOSING: Final = 1 << 11
+TCPF_NEW_SYN_RECV: Final = 1 << 12
+TCPF_BOUND_INACTIVE: Final = 1 << 13
