@@ -52,10 +52,6 @@ def csum_fold(sum: int) -> int:
     return sum ^ 0xFFFF
 
 
-def csum_unfold(check: int) -> int:
-    return check
-
-
 def ip_compute_csum(data: bytes, start: int, end: int) -> int:
     """The checksum of data[start:end]: 0 when the range contains its right checksum."""
     return csum_partial(data, start, end, 0) ^ 0xFFFF
