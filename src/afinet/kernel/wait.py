@@ -72,7 +72,18 @@ class Kiocb:
     `ki_exclusive`, `ki_poll` and `ki_deadline`; when any of them is met, or spuriously, it calls the operation again.
     """
 
-    __slots__ = ("ki_deadline", "ki_done", "ki_exclusive", "ki_mask", "ki_pieces", "ki_poll", "ki_pos", "ki_signal", "ki_state", "ki_wq")
+    __slots__ = (
+        "ki_deadline",
+        "ki_done",
+        "ki_exclusive",
+        "ki_mask",
+        "ki_pieces",
+        "ki_poll",
+        "ki_pos",
+        "ki_signal",
+        "ki_state",
+        "ki_wq",
+    )
 
     def __init__(self) -> None:
         self.ki_deadline: int = -1  # ns; -1: not computed yet

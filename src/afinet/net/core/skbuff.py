@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from afinet.net.core import sock as sock_mod
 from afinet.net.core.drop_reason import DROP_REASON_NAMES
+from afinet.wire import be, checksum
 
 if TYPE_CHECKING:
     from afinet.net.core.dst import DstEntry
@@ -388,6 +389,20 @@ def skb_pieces(skb: SkBuff, offset: int, n: int) -> list[bytes]:
     if take >= n or frags is None:
         return [skb.head[start : start + min(n, take)]]
     return [skb.head[start : start + take], *pieces_slice(frags, 0, n - take)]
+
+
+def skb_frame(skb: SkBuff) -> bytes:
+    """The frame from its link header on as a wire would carry it: contiguous, a checksum left to the device filled in."""
+    frame = skb.head[skb.mac_header : skb.tail]
+    if skb.frags is not None:
+        frame = b"".join([frame, *skb.frags])
+    if skb.ip_summed == CHECKSUM_PARTIAL:
+        start = skb.csum_start - skb.mac_header
+        at = start + skb.csum_offset
+        # The field holds the pseudo-header's sum, so the sum over the transport packet is the checksum (skb_checksum_help).
+        value = checksum.csum_fold(checksum.csum_partial(frame, start, len(frame), 0))
+        frame = frame[:at] + be.put_u16(value or 0xFFFF) + frame[at + 2 :]
+    return frame
 
 
 def pieces_slice(pieces: list[bytes], offset: int, n: int) -> list[bytes]:

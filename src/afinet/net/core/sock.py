@@ -37,8 +37,8 @@ from afinet.uapi.tcp import TCP_CLOSE
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
     from afinet.kernel.timer import TimerList
-    from afinet.net.core.dst import DstEntry
     from afinet.net.core.datagram import SockColdFields
+    from afinet.net.core.dst import DstEntry
     from afinet.net.core.net_namespace import Net
     from afinet.net.core.skbuff import SkBuff, SkBuffHead
     from afinet.net.ipv4.inet_hashtables import InetHashinfo
@@ -855,4 +855,3 @@ def sock_prot_inuse_add(net: Net, prot: Proto, val: int) -> None:
 
 def sock_prot_inuse_get(net: Net, prot: Proto) -> int:
     return prot.inuse.get(net.net_cookie, 0)
-

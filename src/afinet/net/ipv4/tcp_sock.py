@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from afinet.net.ipv4.inet_sock import InetConnectionSock, InetRequestSock
 from afinet.net.core.sock import SockCommon
+from afinet.net.ipv4.inet_sock import InetConnectionSock, InetRequestSock
 
 if TYPE_CHECKING:
     from afinet.kernel.timer import TimerList
+    from afinet.kernel.win_minmax import MinMax
     from afinet.net.core.net_namespace import Net
     from afinet.net.core.skbuff import SkBuff
     from afinet.net.core.sock import Proto, Sock
     from afinet.net.ipv4.inet_hashtables import InetBindBucket
     from afinet.net.ipv4.tcp_fastopen import TcpFastopenRequest
     from afinet.net.ipv4.tcp_queue import TcpSkbQueue
-    from afinet.kernel.win_minmax import MinMax
 
 TCP_SACK_SEEN: Final = 1
 TCP_DSACK_SEEN: Final = 4
@@ -369,8 +369,20 @@ class TcpSock(InetConnectionSock):
 class TcpRequestSock(InetRequestSock):
     """struct tcp_request_sock."""
 
-    __slots__ = ("last_oow_ack_time", "rcv_isn", "rcv_nxt", "req_usec_ts", "snt_isn", "snt_synack", "snt_tsval_first",
-                 "snt_tsval_last", "syn_tos", "tfo_listener", "ts_off", "txhash")
+    __slots__ = (
+        "last_oow_ack_time",
+        "rcv_isn",
+        "rcv_nxt",
+        "req_usec_ts",
+        "snt_isn",
+        "snt_synack",
+        "snt_tsval_first",
+        "snt_tsval_last",
+        "syn_tos",
+        "tfo_listener",
+        "ts_off",
+        "txhash",
+    )
 
     def __init__(self, net: Net, family: int, prot: Proto, listener: Sock) -> None:
         super().__init__(net, family, prot, listener)
@@ -389,11 +401,28 @@ class TcpRequestSock(InetRequestSock):
 
 
 class TcpTimewaitSock(SockCommon):
-    """struct inet_timewait_sock and tcp_timewait_sock: what is kept of a closed connection for TCP_TIMEWAIT_LEN."""
+    """struct inet_timewait_sock, tcp_timewait_sock: what is kept of a closed connection for TCP_TIMEWAIT_LEN."""
 
-    __slots__ = ("tw_bslot", "tw_last_oow_ack_time", "tw_mark", "tw_rcv_nxt", "tw_rcv_wnd", "tw_rcv_wscale", "tw_snd_nxt",
-                 "tw_sport", "tw_substate", "tw_tb", "tw_timeout", "tw_timer", "tw_tos", "tw_transparent", "tw_ts_offset",
-                 "tw_ts_recent", "tw_ts_recent_stamp", "tw_entry_stamp")
+    __slots__ = (
+        "tw_bslot",
+        "tw_last_oow_ack_time",
+        "tw_mark",
+        "tw_rcv_nxt",
+        "tw_rcv_wnd",
+        "tw_rcv_wscale",
+        "tw_snd_nxt",
+        "tw_sport",
+        "tw_substate",
+        "tw_tb",
+        "tw_timeout",
+        "tw_timer",
+        "tw_tos",
+        "tw_transparent",
+        "tw_ts_offset",
+        "tw_ts_recent",
+        "tw_ts_recent_stamp",
+        "tw_entry_stamp",
+    )
 
     def __init__(self, net: Net, family: int, prot: Proto) -> None:
         super().__init__(net, family, prot)
