@@ -14,6 +14,8 @@ FAST := .venv-compiled
 SOURCES := $(shell find src -name '*.py' 2>/dev/null)
 PATHS := src tests setup.py build_backend.py $(wildcard benchmarks) $(wildcard examples)
 
+# What is tested is this Makefile's choice, not that of the shell it is called from.
+unexport AFINET_PURE PYTHONPATH
 .DELETE_ON_ERROR:
 .PHONY: all help test lint types layers test-pure test-compiled test-builds parity demo bench wheel clean distclean
 

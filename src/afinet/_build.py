@@ -77,7 +77,7 @@ def _choose() -> tuple[bool, str, bool]:
         importlib.import_module("librt.strings")
     except ImportError as e:
         return False, f"the compiled modules cannot be loaded: {e}", False
-    return True, f"a compiled wheel, with librt {info.LIBRT}", True
+    return True, f"by mypyc, with librt {info.LIBRT}", True
 
 
 def _start() -> tuple[bool, str]:
