@@ -68,7 +68,7 @@ class NetnsIpv4:
         self.sysctl_igmp_qrv: int = 2
         # tcp
         self.sysctl_tcp_mem: list[int] = [188_130, 250_842, 376_260]  # pages; a machine of 16 GiB
-        self.sysctl_tcp_rmem: list[int] = [4096, 131072, 6291456]
+        self.sysctl_tcp_rmem: list[int] = [4096, 131072, 33554432]
         self.sysctl_tcp_wmem: list[int] = [4096, 16384, 4194304]
         self.sysctl_tcp_ecn: int = 2
         self.sysctl_tcp_ecn_fallback: int = 1
@@ -132,6 +132,7 @@ class NetnsIpv4:
         self.sysctl_tcp_comp_sack_slack_ns: int = 100_000
         self.sysctl_tcp_comp_sack_nr: int = 44
         self.sysctl_tcp_reflect_tos: int = 0
+        self.sysctl_tcp_pingpong_thresh: int = 1
         self.sysctl_tcp_rto_min_us: int = 200_000
         self.sysctl_tcp_rto_max_ms: int = 120_000
         self.sysctl_tcp_backlog_ack_defer: int = 1
