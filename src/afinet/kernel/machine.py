@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from afinet.net.core.sock import MemCgroup, Proto
     from afinet.net.ipv4.af_inet import InetProtosw
     from afinet.net.ipv4.inet_hashtables import InetHashinfo
+    from afinet.net.ipv4.ip_output import IpIdents
     from afinet.net.ipv4.protocol import NetProtocol
     from afinet.net.ipv4.tcp_cong import TcpCongestionOps
     from afinet.net.socket import NetProtoFamily
@@ -49,6 +50,7 @@ class Kernel:
     __slots__ = (
         "_deadline",
         "boot_time",
+        "current",
         "current_memcg",
         "fib_genid",
         "hostname",
@@ -59,6 +61,7 @@ class Kernel:
         "init_net",
         "init_task",
         "inode_seq",
+        "ip_idents",
         "inetaddr_chain",
         "net_families",
         "net_list",
@@ -86,6 +89,7 @@ class Kernel:
         "tick_nsec",
         "timers",
         "trace",
+        "warned",
     )
 
     def __init__(self, hostname: str = "localhost", seed: bytes = b"", hz: int = 1000) -> None:
@@ -113,7 +117,9 @@ class Kernel:
         self.pid_seq: int = 0
         self.init_task: Task | None = None
         self.inode_seq: int = 0
+        self.current: Task | None = None  # whose system call this is; None in softirqs and for the kernel's own socks
         self.current_memcg: MemCgroup | None = None  # of the task in whose system call we are
+        self.warned: dict[str, int] = {}  # WARN_ON: invariants found broken, by name; empty in a healthy stack
         # security/security.py
         self.security_hooks: list[SecurityHook] = []
         # net/core
@@ -134,6 +140,7 @@ class Kernel:
         self.inet_hashinfo: InetHashinfo | None = None
         self.tcp_cong_list: list[TcpCongestionOps] = []
         self.fib_genid: int = 0
+        self.ip_idents: IpIdents | None = None
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
@@ -200,6 +207,10 @@ class Kernel:
             stream = RandomStream(self.seed, name)
             self.streams[name] = stream
         return stream
+
+    def warn_on(self, what: str) -> None:
+        """WARN_ON: an invariant does not hold; go on, but let the tests see it."""
+        self.warned[what] = self.warned.get(what, 0) + 1
 
     def new_inode(self) -> int:
         self.inode_seq += 1

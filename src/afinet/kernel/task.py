@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from afinet.fs.file import FilesStruct
     from afinet.kernel.machine import Kernel
     from afinet.net.core.net_namespace import Net
+    from afinet.net.core.sock import MemCgroup
 
 CAP_FULL_SET: Final = (1 << (CAP_LAST_CAP + 1)) - 1
 
@@ -29,7 +30,7 @@ class Cred:
 class Task:
     """A process: identity, credentials, namespace, descriptors."""
 
-    __slots__ = ("comm", "cred", "exiting", "files", "kernel", "net_ns", "pid", "rlimit_nofile", "sigpipe")
+    __slots__ = ("comm", "cred", "exiting", "files", "kernel", "memcg", "net_ns", "pid", "rlimit_nofile", "sigpipe")
 
     def __init__(self, kernel: Kernel, net: Net, files: FilesStruct, comm: str = "init", cred: Cred | None = None) -> None:
         self.kernel: Kernel = kernel
@@ -39,6 +40,7 @@ class Task:
         self.comm: str = comm
         self.cred: Cred = cred if cred is not None else Cred()
         self.files: FilesStruct = files
+        self.memcg: MemCgroup | None = None  # the group that the memory of its socks is charged to
         self.rlimit_nofile: int = 1024
         self.sigpipe: int = 0  # SIGPIPEs that were raised (a runner may deliver them; Python ignores SIGPIPE)
         self.exiting: bool = False
@@ -48,6 +50,12 @@ class Task:
 def capable(task: Task, cap: int) -> bool:
     """ns_capable: whether `task` has CAP_* number `cap`."""
     return task.cred.cap_effective >> cap & 1 == 1
+
+
+def ns_capable(kernel: Kernel, cap: int) -> bool:
+    """Whether whoever is calling has CAP_* number `cap`. Outside system calls the kernel itself acts, and may."""
+    task = kernel.current
+    return task is None or task.cred.cap_effective >> cap & 1 == 1
 
 
 def in_egroup(cred: Cred, low: int, high: int) -> bool:

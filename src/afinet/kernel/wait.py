@@ -9,12 +9,15 @@ Waiters are first in, first out. A wake-up carries the poll mask of what happene
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import mypyc_attr
 
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.uapi.errno import EIOCBQUEUED
+
+if TYPE_CHECKING:
+    from afinet.fs.file import File
 
 WQ_FLAG_EXCLUSIVE: Final = 1
 
@@ -76,6 +79,7 @@ class Kiocb:
         "ki_deadline",
         "ki_done",
         "ki_exclusive",
+        "ki_filp",
         "ki_mask",
         "ki_pieces",
         "ki_poll",
@@ -96,6 +100,7 @@ class Kiocb:
         self.ki_pos: int = 0  # cursor in the message
         self.ki_state: int = 0  # which step a call of several steps has reached
         self.ki_pieces: list[bytes] | None = None  # what a receiving call has gathered
+        self.ki_filp: File | None = None  # held while the call waits: a close() meanwhile does not end it
 
     def timeout(self, now: int, timeo: int) -> int:
         """What is left (ns) of a time limit that began with the first try of this call; 0 when it is used up."""
