@@ -34,6 +34,7 @@ PACKAGE = SRC / "afinet"
 # The packages that mypyc compiles, and single modules beside them.
 COMPILED_PACKAGES = ["uapi", "wire", "kernel", "fs", "security", "net", "drivers", "init"]
 COMPILED_MODULES = ["runner/hub.py"]
+TRIAL = ["--disable-error-code=import-not-found", "--disable-error-code=attr-defined"]
 COMPILE_REQUIRES = ["mypy==2.4.*", "librt==0.16.*"]
 
 VERSION = re.findall(r'^__version__ = "(.+)"$', (PACKAGE / "_build.py").read_text(), re.M)[0]
@@ -103,7 +104,7 @@ def generate(target_dir: str) -> list[Any]:
             # `if COMPILED:` is decided here: the other branch is not compiled, and calls bind directly.
             "--always-true=COMPILED",
             # A trial of some packages may be made while others are missing.
-            *(["--disable-error-code=import-not-found"] if os.environ.get("AFINET_COMPILE_ONLY") else []),
+            *(TRIAL if os.environ.get("AFINET_COMPILE_ONLY") else []),
             *sources(),
         ],
         opt_level=os.environ.get("AFINET_OPT_LEVEL", "3"),

@@ -141,6 +141,35 @@ def test_one_missing_extension_makes_the_whole_wheel_run_pure(compiled_wheel: Pa
     assert done.stderr.count("RuntimeWarning") == 1
 
 
+@pytest.mark.build
+@pytest.mark.parametrize("pure", ["", "1"], ids=["compiled", "pure"])
+def test_every_module_can_be_the_first_one_imported(compiled_wheel: Path, pure: str) -> None:
+    """Inside a layer imports are cyclic; that must not depend on who comes first. mypy_extensions is hidden:
+    an installation does not have it."""
+    program = """
+import importlib, os, sys
+sys.modules["mypy_extensions"] = None
+failed = []
+import afinet._build
+for name in sys.argv[1:]:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            importlib.import_module(name)
+        except BaseException as e:
+            print(f"{name}: {type(e).__name__}: {e}", flush=True)
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(pid, 0)[1]:
+        failed.append(name)
+sys.exit(bool(failed))
+"""
+    core = ("uapi", "wire", "kernel", "fs", "security", "net", "drivers", "init")
+    found = sorted(p.relative_to(compiled_wheel) for c in core for p in (compiled_wheel / "afinet" / c).rglob("*.py"))
+    names = [".".join(p.with_suffix("").parts) for p in found if p.name != "__init__.py"]
+    ok(python("-c", program, *names, path=compiled_wheel, env={"AFINET_PURE": pure}))
+
+
 # --- wheels that fall back --------------------------------------------------------------------------------
 
 
