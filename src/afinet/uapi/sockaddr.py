@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from afinet.uapi.socket import AF_INET
-
 SIZEOF_SA_FAMILY: Final = 2
 SIZEOF_SOCKADDR: Final = 16
-SIZEOF_SOCKADDR_IN: Final = 16
+SOCKADDR_IN_LEN: Final = 16
 SIZEOF_SOCKADDR_STORAGE: Final = 128
 SIZEOF_INT: Final = 4
 SIZEOF_LINGER: Final = 8
@@ -59,9 +57,14 @@ def pack_be32(v: int) -> bytes:
 # -- sockaddr ---------------------------------------------------------------------------------------------------------
 
 
-def pack_sockaddr_in(addr: int, port: int) -> bytes:
+def sockaddr_in_pack(port: int, addr: int) -> bytes:
     """struct sockaddr_in, 16 bytes."""
-    return b"\x02\0" + (port << 48 | addr << 16).to_bytes(8, "big")[:6] + b"\0\0\0\0\0\0\0\0"
+    return b"\x02\0" + (port << 32 | addr).to_bytes(6, "big") + b"\0\0\0\0\0\0\0\0"
+
+
+def sockaddr_in_unpack(b: bytes) -> tuple[int, int, int]:
+    """(family, port, address) of eight bytes or more."""
+    return b[0] | b[1] << 8, b[2] << 8 | b[3], b[4] << 24 | b[5] << 16 | b[6] << 8 | b[7]
 
 
 def sa_family(b: bytes) -> int:
@@ -69,26 +72,13 @@ def sa_family(b: bytes) -> int:
     return b[0] | b[1] << 8
 
 
-def sin_port(b: bytes) -> int:
-    return b[2] << 8 | b[3]
-
-
-def sin_addr(b: bytes) -> int:
-    return b[4] << 24 | b[5] << 16 | b[6] << 8 | b[7]
-
-
-def unpack_sockaddr_in(b: bytes) -> tuple[int, int]:
-    """(address, port) of at least eight bytes; the family is the caller's to check."""
-    return b[4] << 24 | b[5] << 16 | b[6] << 8 | b[7], b[2] << 8 | b[3]
-
-
-def pack_sockaddr_unspec() -> bytes:
-    """The address that dissolves an association: sixteen zero bytes."""
+def sockaddr_unspec() -> bytes:
+    """The address that dissolves an association: AF_UNSPEC, sixteen zero bytes."""
     return bytes(SIZEOF_SOCKADDR)
 
 
-def is_sockaddr_in(b: bytes) -> bool:
-    return len(b) >= SIZEOF_SOCKADDR_IN and b[0] | b[1] << 8 == AF_INET
+def ipv4_is_multicast(addr: int) -> bool:
+    return addr >> 28 == 0xE
 
 
 # -- option values ----------------------------------------------------------------------------------------------------
