@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from afinet.net.core.dst import DstEntry
     from afinet.net.core.net_namespace import Net
     from afinet.net.core.skbuff import SkBuff, SkBuffHead
+    from afinet.net.core.sock_reuseport import SockReuseport
     from afinet.net.ipv4.inet_hashtables import InetHashinfo
     from afinet.net.ipv4.inet_timewait_sock import TimewaitSockOps
     from afinet.net.ipv4.tcp_ipv4 import TcpRequestSockOps
@@ -92,6 +93,8 @@ class SockCommon:
         "inet_dport",
         "inet_num",
         "inet_rcv_saddr",
+        "sk_bind_next",
+        "sk_bind_prev",
         "sk_bound_dev_if",
         "sk_family",
         "sk_hash",
@@ -119,6 +122,8 @@ class SockCommon:
         self.inet_num: int = 0
         self.sk_hash: int = -1  # key under which the sock is hashed; -1: unhashed (sk_unhashed)
         self.sk_hash_next: SockCommon | None = None  # next sock of the same key
+        self.sk_bind_next: SockCommon | None = None  # neighbours among the owners of a local port (sk_bind_node)
+        self.sk_bind_prev: SockCommon | None = None
 
 
 class Sock(SockCommon):
@@ -159,8 +164,11 @@ class Sock(SockCommon):
         "sk_rcvtimeo",
         "sk_receive_queue",
         "sk_reserved_mem",
+        "sk_reuseport_cb",
         "sk_rmem_alloc",
         "sk_route_caps",
+        "sk_rx_dst",
+        "sk_rx_dst_ifindex",
         "sk_rx_queue_mapping",
         "sk_shutdown",
         "sk_sndbuf",
@@ -238,6 +246,9 @@ class Sock(SockCommon):
         self.sk_ack_backlog: int = 0
         self.sk_max_ack_backlog: int = 0
         self.sk_dst_cache: DstEntry | None = None
+        self.sk_rx_dst: DstEntry | None = None  # input route of the last segment, for early demux
+        self.sk_rx_dst_ifindex: int = 0
+        self.sk_reuseport_cb: SockReuseport | None = None
         self.sk_cold: SockColdFields | None = None  # error queue, filter: None until used
 
     # -- callbacks ----------------------------------------------------------------------------------------------------
@@ -573,10 +584,13 @@ def lock_sock(sk: Sock) -> None:
 
 
 def release_sock(sk: Sock) -> None:
-    """Handle what came in meanwhile, then what was put off, then let go."""
-    if sk.sk_backlog is not None:
-        __release_sock(sk)
-    sk.sk_prot.release_cb(sk)
+    """Handle what came in meanwhile, then what was put off (which may send, and be answered, at once), then let go."""
+    while True:
+        if sk.sk_backlog is not None:
+            __release_sock(sk)
+        sk.sk_prot.release_cb(sk)
+        if sk.sk_backlog is None:
+            break
     sk.sk_lock_owned = False
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from afinet.net.core.net_namespace import Net
     from afinet.net.core.sock import Proto
     from afinet.net.ipv4.inet_connection_sock import InetConnectionSockAfOps
-    from afinet.net.ipv4.inet_hashtables import InetBindBucket
+    from afinet.net.ipv4.inet_hashtables import InetBind2Bucket, InetBindBucket
     from afinet.net.ipv4.ip_options import IpOptions
     from afinet.net.ipv4.ip_output import InetCork
     from afinet.net.ipv4.ip_sockglue import InetColdFields
@@ -39,6 +39,15 @@ INET_FLAGS_IS_ICSK: Final = 16
 INET_FLAGS_NODEFRAG: Final = 17
 INET_FLAGS_BIND_ADDRESS_NO_PORT: Final = 18
 INET_FLAGS_DEFER_CONNECT: Final = 19
+
+# skb.ip_flags, IPCB(skb)->flags (include/net/ip.h)
+IPSKB_FORWARDED: Final = 1 << 0
+IPSKB_XFRM_TUNNEL_SIZE: Final = 1 << 1
+IPSKB_XFRM_TRANSFORMED: Final = 1 << 2
+IPSKB_FRAG_COMPLETE: Final = 1 << 3
+IPSKB_REROUTED: Final = 1 << 4
+IPSKB_DOREDIRECT: Final = 1 << 5
+IPSKB_FRAG_PMTU: Final = 1 << 6
 
 # icsk_ack.pending
 ICSK_ACK_SCHED: Final = 1
@@ -114,6 +123,7 @@ class InetConnectionSock(InetSock):
         "icsk_ack_timeout",
         "icsk_af_ops",
         "icsk_backoff",
+        "icsk_bind2_hash",
         "icsk_bind_hash",
         "icsk_ca_ops",
         "icsk_ca_priv",
@@ -146,6 +156,7 @@ class InetConnectionSock(InetSock):
         super().__init__(net, family, prot)
         self.icsk_accept_queue: RequestSockQueue | None = None  # a listener's
         self.icsk_bind_hash: InetBindBucket | None = None
+        self.icsk_bind2_hash: InetBind2Bucket | None = None
         self.icsk_af_ops: InetConnectionSockAfOps | None = None
         # timers, made when first armed
         self.icsk_retransmit_timer: TimerList | None = None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from afinet.net.core.net_namespace import Net
     from afinet.net.core.skbuff import SkBuff
     from afinet.net.core.sock import Proto, Sock
-    from afinet.net.ipv4.inet_hashtables import InetBindBucket
+    from afinet.net.ipv4.inet_hashtables import InetBind2Bucket, InetBindBucket
     from afinet.net.ipv4.tcp_fastopen import TcpFastopenRequest
     from afinet.net.ipv4.tcp_queue import TcpSkbQueue
 
@@ -414,6 +414,7 @@ class TcpTimewaitSock(SockCommon):
         "tw_sport",
         "tw_substate",
         "tw_tb",
+        "tw_tb2",
         "tw_timeout",
         "tw_timer",
         "tw_tos",
@@ -435,6 +436,7 @@ class TcpTimewaitSock(SockCommon):
         self.tw_timeout: int = 0  # ns
         self.tw_timer: TimerList | None = None
         self.tw_tb: InetBindBucket | None = None
+        self.tw_tb2: InetBind2Bucket | None = None
         self.tw_bslot: int = 0
         self.tw_rcv_nxt: int = 0
         self.tw_snd_nxt: int = 0
