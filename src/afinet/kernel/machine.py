@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from afinet.kernel.sysctl import CtlTable
     from afinet.kernel.task import Task
     from afinet.net.core.dev import SoftnetData
+    from afinet.net.core.gso import PacketOffload
     from afinet.net.core.net_namespace import Net, PernetOperations
     from afinet.net.core.netdevice import PacketType
     from afinet.net.core.sock import MemCgroup, Proto
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from afinet.net.ipv4.inet_hashtables import InetHashinfo
     from afinet.net.ipv4.ip_output import IpIdents
     from afinet.net.ipv4.protocol import NetProtocol
+    from afinet.net.ipv4.raw import RawSock
     from afinet.net.ipv4.tcp_cong import TcpCongestionOps
+    from afinet.net.sched.sch_generic import QdiscOps
     from afinet.net.socket import NetProtoFamily
     from afinet.security.security import SecurityHook
 
@@ -68,11 +71,14 @@ class Kernel:
         "net_seq",
         "netdev_chain",
         "now",
+        "offload_base",
         "pernet_list",
         "pid_seq",
         "proto_list",
         "ptype_all",
         "ptype_base",
+        "raw_hash",
+        "qdisc_base",
         "runner",
         "running",
         "seed",
@@ -130,6 +136,8 @@ class Kernel:
         self.softnet_data: SoftnetData | None = None
         self.ptype_base: dict[int, list[PacketType]] = {}
         self.ptype_all: list[PacketType] = []
+        self.qdisc_base: dict[str, QdiscOps] = {}  # net/sched
+        self.offload_base: dict[int, PacketOffload] = {}
         self.netdev_chain: list[NotifierBlock] = []
         self.inetaddr_chain: list[NotifierBlock] = []
         self.proto_list: list[Proto] = []
@@ -138,6 +146,7 @@ class Kernel:
         self.inetsw: list[list[InetProtosw]] = []
         self.inet_protos: list[NetProtocol | None] = []
         self.inet_hashinfo: InetHashinfo | None = None
+        self.raw_hash: dict[int, list[RawSock]] = {}
         self.tcp_cong_list: list[TcpCongestionOps] = []
         self.fib_genid: int = 0
         self.ip_idents: IpIdents | None = None

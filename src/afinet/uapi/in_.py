@@ -104,3 +104,27 @@ MCAST_LEAVE_GROUP: Final = 45
 MCAST_JOIN_SOURCE_GROUP: Final = 46
 MCAST_LEAVE_SOURCE_GROUP: Final = 47
 MCAST_MSFILTER: Final = 48
+
+
+# include/linux/in.h, over host-order integers
+
+
+def ipv4_is_multicast(addr: int) -> bool:
+    return addr & 0xF0000000 == 0xE0000000
+
+
+def ipv4_is_local_multicast(addr: int) -> bool:
+    return addr & 0xFFFFFF00 == 0xE0000000
+
+
+def ipv4_is_lbcast(addr: int) -> bool:
+    return addr == 0xFFFFFFFF
+
+
+def ipv4_is_loopback(addr: int) -> bool:
+    return addr & 0xFF000000 == 0x7F000000
+
+
+def ipv4_is_zeronet(addr: int) -> bool:
+    """0.0.0.0 alone, since Linux 5.2 gave 0.0.0.0/8 to hosts."""
+    return addr == 0

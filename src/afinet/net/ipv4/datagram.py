@@ -1,0 +1,60 @@
+"""net/ipv4/datagram.c: connect() for datagram sockets, which only fixes the peer."""
+
+from __future__ import annotations
+
+from afinet.net.core.flow import Flowi4
+from afinet.net.core.sock import SOCK_BROADCAST, sk_dst_reset, sk_dst_set, sock_flag
+from afinet.net.ipv4 import route
+from afinet.net.ipv4.inet_sock import InetSock
+from afinet.uapi.errno import EACCES, EAFNOSUPPORT, EINVAL, ENETUNREACH
+from afinet.uapi.in_ import ipv4_is_multicast
+from afinet.uapi.in_route import RTCF_BROADCAST
+from afinet.uapi.sockaddr import SIZEOF_SOCKADDR_IN, sa_family, unpack_sockaddr_in
+from afinet.uapi.snmp import IPSTATS_MIB_OUTNOROUTES
+from afinet.uapi.socket import AF_INET
+from afinet.uapi.tcp import TCP_ESTABLISHED
+
+
+def __ip4_datagram_connect(sk: InetSock, uaddr: bytes) -> int:
+    if len(uaddr) < SIZEOF_SOCKADDR_IN:
+        return -EINVAL
+    family = sa_family(uaddr)
+    daddr, port = unpack_sockaddr_in(uaddr)
+    if family != AF_INET:
+        return -EAFNOSUPPORT
+    sk_dst_reset(sk)
+    oif = sk.sk_bound_dev_if
+    saddr = sk.inet_saddr
+    if ipv4_is_multicast(daddr):
+        if not oif:
+            oif = sk.mc_index
+        if not saddr:
+            saddr = sk.mc_addr
+    elif not oif:
+        oif = sk.uc_index
+    fl4 = Flowi4()
+    err, rt = route.ip_route_connect(fl4, daddr, saddr, oif, sk.sk_protocol, sk.inet_sport, port, sk)
+    if err or rt is None:
+        if err == -ENETUNREACH:
+            sk.sk_net.ip_statistics[IPSTATS_MIB_OUTNOROUTES] += 1
+        return err
+    if rt.rt_flags & RTCF_BROADCAST and not sock_flag(sk, SOCK_BROADCAST):
+        return -EACCES
+    if not sk.inet_saddr:
+        sk.inet_saddr = fl4.saddr
+    if not sk.inet_rcv_saddr:
+        sk.inet_rcv_saddr = fl4.saddr
+        sk.sk_prot.rehash(sk)
+    sk.inet_daddr = fl4.daddr
+    sk.inet_dport = port
+    sk.sk_state = TCP_ESTABLISHED
+    sk.sk_txhash = sk.kernel.random("txhash").get_random_u32() or 1
+    sk.inet_id = sk.kernel.random("ipid").get_random_u32() & 0xFFFF
+    sk.sk_prot.rehash(sk)
+    sk_dst_set(sk, rt)
+    return 0
+
+
+def ip4_datagram_connect(sk: InetSock, uaddr: bytes) -> int:
+    """Fix the peer and the source address. 0, -EINVAL, -EAFNOSUPPORT, -EACCES (broadcast) or the route's error."""
+    return __ip4_datagram_connect(sk, uaddr)
