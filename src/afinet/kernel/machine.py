@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mypy_extensions import mypyc_attr
-
+from afinet._mypyc import mypyc_attr
 from afinet.kernel.random import RandomStream
 from afinet.kernel.softirq import NR_SOFTIRQS, SoftirqAction, do_softirq
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_SEC, VIRTUAL_EPOCH
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from afinet.net.ipv4.af_inet import InetProtosw
     from afinet.net.ipv4.inet_hashtables import InetHashinfo
     from afinet.net.ipv4.ip_output import IpIdents
+    from afinet.net.ipv4.ping import PingProto
     from afinet.net.ipv4.protocol import NetProtocol
     from afinet.net.ipv4.raw import RawSock
     from afinet.net.ipv4.tcp_cong import TcpCongestionOps
@@ -74,6 +74,7 @@ class Kernel:
         "offload_base",
         "pernet_list",
         "pid_seq",
+        "ping_prot",
         "proto_list",
         "ptype_all",
         "ptype_base",
@@ -146,6 +147,7 @@ class Kernel:
         self.inetsw: list[list[InetProtosw]] = []
         self.inet_protos: list[NetProtocol | None] = []
         self.inet_hashinfo: InetHashinfo | None = None
+        self.ping_prot: PingProto | None = None
         self.raw_hash: dict[int, list[RawSock]] = {}
         self.tcp_cong_list: list[TcpCongestionOps] = []
         self.fib_genid: int = 0

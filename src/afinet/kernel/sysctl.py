@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import mypyc_attr
-
+from afinet._mypyc import mypyc_attr
 from afinet.uapi.errno import EACCES, EINVAL, ENOENT
 
 INT_MAX: Final = 0x7FFFFFFF

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
-from mypy_extensions import mypyc_attr
-
+from afinet._mypyc import mypyc_attr
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mypy_extensions import mypyc_attr
+from afinet._mypyc import mypyc_attr
 
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel

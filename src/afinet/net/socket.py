@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mypy_extensions import mypyc_attr
-
+from afinet._mypyc import mypyc_attr
 from afinet.kernel.wait import Kiocb, WaitQueueHead
 from afinet.uapi.errno import EINVAL, EOPNOTSUPP
 from afinet.uapi.socket import SS_UNCONNECTED

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mypy_extensions import mypyc_attr
-
+from afinet._mypyc import mypyc_attr
 from afinet.net.core.drop_reason import DROP_REASON_NAMES
 from afinet.uapi.snmp import (
     SNMP4_ICMP_LIST,

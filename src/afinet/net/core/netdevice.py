@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mypy_extensions import mypyc_attr
-
+from afinet._mypyc import mypyc_attr
 from afinet.uapi.errno import EOPNOTSUPP
 from afinet.uapi.if_ import IF_OPER_DOWN
 from afinet.uapi.if_arp import ARPHRD_ETHER
@@ -34,12 +33,19 @@ NETIF_F_GRO: Final = 1 << 4
 NETIF_F_RXCSUM: Final = 1 << 5
 NETIF_F_LOOPBACK: Final = 1 << 6
 
+# Bits of `priv_flags`.
+IFF_NO_QUEUE: Final = 1 << 0  # a virtual device that never refuses a packet: no qdisc by default
+
+# Events of `kernel.netdev_chain`.
 NETDEV_UP: Final = 1
 NETDEV_DOWN: Final = 2
+NETDEV_CHANGE: Final = 4  # flags or carrier changed
+NETDEV_REGISTER: Final = 5
+NETDEV_UNREGISTER: Final = 6
 NETDEV_CHANGEMTU: Final = 7
 NETDEV_CHANGEADDR: Final = 8
-NETDEV_UNREGISTER: Final = 6
-NETDEV_REGISTER: Final = 5
+NETDEV_GOING_DOWN: Final = 10
+NETDEV_CHANGENAME: Final = 11
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -93,6 +99,7 @@ class NetDeviceStats:
         "rx_bytes",
         "rx_dropped",
         "rx_errors",
+        "rx_nohandler",
         "rx_packets",
         "tx_bytes",
         "tx_dropped",
@@ -109,6 +116,7 @@ class NetDeviceStats:
         self.tx_errors: int = 0
         self.rx_dropped: int = 0
         self.tx_dropped: int = 0
+        self.rx_nohandler: int = 0
         self.multicast: int = 0
         self.collisions: int = 0
 
@@ -117,9 +125,11 @@ class NetDevice:
     """struct net_device. `hard_header_len` is 14 where the device speaks Ethernet, 0 where packets are bare (TUN)."""
 
     __slots__ = (
+        "addr_bytes",
         "addr_len",
         "arp_parms",
         "broadcast",
+        "carrier",
         "dev_addr",
         "features",
         "flags",
@@ -130,19 +140,24 @@ class NetDevice:
         "ifindex",
         "iflink",
         "ip_ptr",
+        "max_mtu",
+        "min_mtu",
         "mtu",
         "name",
         "nd_net",
         "netdev_ops",
         "operstate",
         "priv",
+        "priv_flags",
         "promiscuity",
         "ptype_all",
         "qdisc",
+        "qdisc_sleeping",
         "queue_stopped",
         "stats",
         "tx_queue_len",
         "type",
+        "xmit_active",
     )
 
     def __init__(self, name: str, ops: NetDeviceOps) -> None:
@@ -151,13 +166,18 @@ class NetDevice:
         self.nd_net: Net | None = None  # set by register_netdevice; read it through dev_net()
         self.ifindex: int = 0
         self.iflink: int = 0
-        self.flags: int = 0  # IFF_*
+        self.flags: int = 0  # IFF_*; IFF_RUNNING and IFF_LOWER_UP come from dev_get_flags()
+        self.priv_flags: int = 0
+        self.carrier: bool = True  # netif_carrier_ok
         self.operstate: int = IF_OPER_DOWN
         self.type: int = ARPHRD_ETHER
         self.mtu: int = 1500
+        self.min_mtu: int = 68
+        self.max_mtu: int = 65535
         self.hard_header_len: int = 14
         self.addr_len: int = 6
-        self.dev_addr: int = 0  # 48 bits
+        self.dev_addr: int = 0  # 48 bits; a registered device's is changed by dev_set_mac_address
+        self.addr_bytes: bytes = bytes(6)  # the same, as it stands in a frame
         self.broadcast: int = 0xFFFFFFFFFFFF
         self.features: int = 0
         self.gso_max_size: int = 65536
@@ -165,7 +185,9 @@ class NetDevice:
         self.tx_queue_len: int = 1000
         self.group: int = 0
         self.promiscuity: int = 0
-        self.qdisc: Qdisc | None = None  # None: noqueue
+        self.qdisc: Qdisc | None = None  # in force; None: noqueue
+        self.qdisc_sleeping: Qdisc | None = None  # configured; in force while the device is up and has a carrier
+        self.xmit_active: bool = False  # up, with a carrier: packets are taken (else Linux has noop_qdisc in force)
         self.queue_stopped: bool = False
         self.stats: NetDeviceStats = NetDeviceStats()
         self.ptype_all: list[PacketType] = []

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mypy_extensions import mypyc_attr
-
+from afinet._mypyc import mypyc_attr
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.kernel.wait import Kiocb, WaitQueueHead, wake_up_poll
 from afinet.net.core import skbuff

@@ -9,8 +9,8 @@ from afinet.net.ipv4.inet_sock import InetSock
 from afinet.uapi.errno import EACCES, EAFNOSUPPORT, EINVAL, ENETUNREACH
 from afinet.uapi.in_ import ipv4_is_multicast
 from afinet.uapi.in_route import RTCF_BROADCAST
-from afinet.uapi.sockaddr import SIZEOF_SOCKADDR_IN, sa_family, unpack_sockaddr_in
 from afinet.uapi.snmp import IPSTATS_MIB_OUTNOROUTES
+from afinet.uapi.sockaddr import SIZEOF_SOCKADDR_IN, sa_family, unpack_sockaddr_in
 from afinet.uapi.socket import AF_INET
 from afinet.uapi.tcp import TCP_ESTABLISHED
 

@@ -32,7 +32,7 @@ from afinet.net.core.drop_reason import (
 )
 from afinet.net.core.flow import FLOWI_FLAG_ANYSRC, Flowi4
 from afinet.net.core.net_namespace import Net
-from afinet.net.core.netdevice import NETIF_F_HW_CSUM, NetDevice, dev_net
+from afinet.net.core.netdevice import NETIF_F_HW_CSUM, dev_net
 from afinet.net.core.skbuff import (
     CHECKSUM_PARTIAL,
     CHECKSUM_UNNECESSARY,
@@ -58,11 +58,9 @@ from afinet.net.core.sock import (
     lock_sock,
     release_sock,
     sk_add_backlog,
-    sk_common_release,
     sk_dst_reset,
     sk_dst_set,
     sk_error_report,
-    sk_has_account,
     sk_rmem_schedule,
     sk_wmem_alloc_get,
     sock_flag,
@@ -78,9 +76,7 @@ from afinet.uapi.errno import (
     EACCES,
     EADDRINUSE,
     EAFNOSUPPORT,
-    ECONNREFUSED,
     EDESTADDRREQ,
-    EFAULT,
     EHOSTUNREACH,
     EINVAL,
     EIOCBQUEUED,
@@ -108,6 +104,7 @@ from afinet.uapi.in_ import IP_PMTUDISC_DONT, IPPROTO_UDP, ipv4_is_multicast
 from afinet.uapi.in_route import RTCF_BROADCAST, RTCF_MULTICAST
 from afinet.uapi.rtnetlink import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE
 from afinet.uapi.snmp import (
+    ICMP_MIB_INERRORS,
     IPSTATS_MIB_OUTNOROUTES,
     UDP_MIB_CSUMERRORS,
     UDP_MIB_IGNOREDMULTI,
@@ -118,20 +115,17 @@ from afinet.uapi.snmp import (
     UDP_MIB_OUTDATAGRAMS,
     UDP_MIB_RCVBUFERRORS,
     UDP_MIB_SNDBUFERRORS,
-    ICMP_MIB_INERRORS,
 )
 from afinet.uapi.sockaddr import SIZEOF_SOCKADDR_IN, pack_sockaddr_in, sa_family, unpack_sockaddr_in
 from afinet.uapi.socket import (
     AF_INET,
     AF_UNSPEC,
     MSG_DONTROUTE,
-    MSG_DONTWAIT,
     MSG_ERRQUEUE,
     MSG_MORE,
     MSG_OOB,
     MSG_PEEK,
     MSG_TRUNC,
-    RCV_SHUTDOWN,
     SEND_SHUTDOWN,
     SOL_UDP,
 )
@@ -142,7 +136,6 @@ from afinet.wire import be, checksum
 
 if TYPE_CHECKING:
     from afinet.net.core.dst import DstEntry
-    from afinet.net.ipv4.ip_output import IpcmCookie
     from afinet.net.ipv4.route import Rtable
     from afinet.net.socket import MsgHdr
 
