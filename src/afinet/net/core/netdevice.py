@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from afinet._mypyc import mypyc_attr
 from afinet.uapi.errno import EOPNOTSUPP
-from afinet.uapi.if_ import IF_OPER_DOWN
+from afinet.uapi.if_ import IF_OPER_UNKNOWN
 from afinet.uapi.if_arp import ARPHRD_ETHER
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class NetDevice:
         self.flags: int = 0  # IFF_*; IFF_RUNNING and IFF_LOWER_UP come from dev_get_flags()
         self.priv_flags: int = 0
         self.carrier: bool = True  # netif_carrier_ok
-        self.operstate: int = IF_OPER_DOWN
+        self.operstate: int = IF_OPER_UNKNOWN
         self.type: int = ARPHRD_ETHER
         self.mtu: int = 1500
         self.min_mtu: int = 68

@@ -59,6 +59,7 @@ class SkBuff:
         "delivered_mstamp",
         "destructor",
         "dev",
+        "dropcount",
         "dst",
         "end_seq",
         "eor",
@@ -133,6 +134,7 @@ class SkBuff:
         self.priority: int = 0
         self.hash: int = 0
         self.tstamp: int = 0  # ns, CLOCK_REALTIME on receipt, CLOCK_MONOTONIC (skb_mstamp_ns) in the TCP write queues
+        self.dropcount: int = 0  # SOCK_SKB_CB: sk_drops when it was queued, with SO_RXQ_OVFL
         self.ignore_df: bool = False
         # IPCB
         self.opt: IpOptions | None = None
@@ -462,6 +464,16 @@ def skb_orphan(skb: SkBuff) -> None:
         sock_mod.sock_wfree(sk, skb.truesize)
     else:
         sk.tcp_wfree(skb.truesize)
+
+
+def skb_scrub_packet(skb: SkBuff, xnet: bool) -> None:
+    """Forget what the sending side knew of the packet; with `xnet` (another namespace) its mark and time too. The owner stays."""
+    skb.ignore_df = False
+    skb.dst = None
+    skb.hash = 0
+    if xnet:
+        skb.mark = 0
+        skb.tstamp = 0
 
 
 def consume_skb(skb: SkBuff) -> None:
