@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from afinet.net.ipv4.protocol import NetProtocol
     from afinet.net.ipv4.raw import RawSock
     from afinet.net.ipv4.tcp_cong import TcpCongestionOps
+    from afinet.net.ipv4.tcp_sack import TcpSacktagState
+    from afinet.net.ipv4.tcp_sock import TcpSock
     from afinet.net.sched.sch_generic import QdiscOps
     from afinet.net.socket import NetProtoFamily
     from afinet.security.security import SecurityHook
@@ -93,6 +95,7 @@ class Kernel:
         "sysctl_table",
         "tasks",
         "tcp_cong_list",
+        "tcp_sacktag_state",
         "tick_nsec",
         "timers",
         "trace",
@@ -150,6 +153,8 @@ class Kernel:
         self.ping_prot: PingProto | None = None
         self.raw_hash: dict[int, list[RawSock]] = {}
         self.tcp_cong_list: list[TcpCongestionOps] = []
+        self.tcp_sacktag_state: TcpSacktagState | None = None  # the scratch of tcp_ack
+        self.tsq_head: list[TcpSock] = []  # socks that wait for the tasklet of TCP small queues
         self.fib_genid: int = 0
         self.ip_idents: IpIdents | None = None
 

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mypy_extensions import mypyc_attr
-
+from afinet._mypyc import mypyc_attr
 from afinet.net.ipv4.tcp_inline import TCP_INFINITE_SSTHRESH, TCP_INIT_CWND
 from afinet.uapi.errno import EEXIST, EINVAL, ENOENT, EPERM
-from afinet.uapi.tcp import TCP_CA_Open, TCP_CLOSE, TCP_LISTEN
+from afinet.uapi.tcp import TCP_CLOSE, TCP_LISTEN, TCP_CA_Open
 
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel

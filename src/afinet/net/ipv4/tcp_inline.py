@@ -32,10 +32,10 @@ from afinet.net.ipv4.tcp_sock import (
 from afinet.uapi.socket import RCV_SHUTDOWN
 from afinet.uapi.tcp import (
     TCP_CA_CWR,
-    TCP_CA_Recovery,
     TCP_SYN_RECV,
     TCP_SYN_SENT,
     TCPF_CA_CWR,
+    TCP_CA_Recovery,
     TCPF_CA_Recovery,
 )
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from afinet.kernel.softirq import TASKLET_SOFTIRQ, raise_softirq
+from afinet.net.core import sock as sock_mod
 from afinet.net.core.sock import SockCommon
 from afinet.net.ipv4.inet_sock import InetConnectionSock, InetRequestSock
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from afinet.net.core.sock import Proto, Sock
     from afinet.net.ipv4.inet_hashtables import InetBind2Bucket, InetBindBucket
     from afinet.net.ipv4.tcp_fastopen import TcpFastopenRequest
-    from afinet.net.ipv4.tcp_queue import TcpSkbQueue
+    from afinet.net.ipv4.tcp_queue import TcpSkbQueue, TsortedQueue
 
 TCP_SACK_SEEN: Final = 1
 TCP_DSACK_SEEN: Final = 4
@@ -94,8 +96,10 @@ class TcpSock(InetConnectionSock):
         "chrono_stat",
         "chrono_type",
         "compressed_ack",
+        "compressed_ack_rcv_nxt",
         "compressed_ack_timer",
         "copied_seq",
+        "cwnd_usage_seq",
         "data_segs_in",
         "data_segs_out",
         "defer_connect",
@@ -151,6 +155,7 @@ class TcpSock(InetConnectionSock):
         "rate_interval_us",
         "rcv_nxt",
         "rcv_ooopack",
+        "rcv_rtt_last_tsecr",
         "rcv_rtt_seq",
         "rcv_rtt_time",
         "rcv_rtt_us",
@@ -162,6 +167,7 @@ class TcpSock(InetConnectionSock):
         "rcvq_space_copied",
         "rcvq_space_seq",
         "rcvq_space_time",
+        "recv_sack_cache",
         "reord_seen",
         "reordering",
         "repair",
@@ -209,6 +215,7 @@ class TcpSock(InetConnectionSock):
         "total_rto_time",
         "rto_stamp",
         "tsoffset",
+        "tsorted_sent_queue",
         "tsq_flags",
         "undo_marker",
         "undo_retrans",
@@ -259,6 +266,7 @@ class TcpSock(InetConnectionSock):
         self.compressed_ack: int = 0
         self.dup_ack_counter: int = 0
         self.compressed_ack_timer: TimerList | None = None
+        self.compressed_ack_rcv_nxt: int = 0
         self.tsoffset: int = 0
         # options
         self.rx_opt: TcpOptionsReceived = TcpOptionsReceived()
@@ -288,6 +296,7 @@ class TcpSock(InetConnectionSock):
         self.retrans_out: int = 0
         self.max_packets_out: int = 0
         self.is_cwnd_limited: bool = False
+        self.cwnd_usage_seq: int = 0  # end of the window over which the use of cwnd is watched
         self.snd_ssthresh: int = 0x7FFFFFFF
         self.snd_cwnd: int = 10
         self.snd_cwnd_cnt: int = 0
@@ -332,6 +341,8 @@ class TcpSock(InetConnectionSock):
         self.rack_dsack_seen: bool = False
         self.rack_advanced: bool = False
         self.tcp_rtx_queue: TcpSkbQueue | None = None  # sent and not acknowledged, in order of seq
+        self.tsorted_sent_queue: TsortedQueue | None = None  # what RACK looks through, while something is amiss
+        self.recv_sack_cache: list[int] | None = None  # flat start, end pairs of the last SACK option, in order of seq
         # receiving
         self.out_of_order_queue: TcpSkbQueue | None = None
         self.duplicate_sack: list[int] | None = None  # [start, end] of the D-SACK to send, once
@@ -340,6 +351,7 @@ class TcpSock(InetConnectionSock):
         self.rcvq_space_seq: int = 0
         self.rcvq_space_time: int = 0
         self.rcv_rtt_us: int = 0  # << 3
+        self.rcv_rtt_last_tsecr: int = 0
         self.rcv_rtt_seq: int = 0
         self.rcv_rtt_time: int = 0
         # urgent data
@@ -364,6 +376,21 @@ class TcpSock(InetConnectionSock):
         self.chrono_start: int = 0
         self.chrono_stat: list[int] | None = None
         self.chrono_type: int = 0
+
+    def tcp_wfree(self, truesize: int) -> None:
+        """A segment left the device queues (net/ipv4/tcp_output.c). A sender that was held back by TCP small queues goes on: its sock
+        is queued for the tasklet, which takes over the reference that this segment held."""
+        self.sk_wmem_alloc -= truesize - 1
+        flags = self.tsq_flags
+        if flags & 1 and not flags & 2:  # TSQF_THROTTLED, TSQF_QUEUED
+            self.tsq_flags = flags & ~1 | 2
+            kernel = self.kernel
+            kernel.tsq_head.append(self)
+            raise_softirq(kernel, TASKLET_SOFTIRQ)
+            return
+        self.sk_wmem_alloc -= 1
+        if self.sk_wmem_alloc == 0:
+            _wmem_gone(self)
 
 
 class TcpRequestSock(InetRequestSock):
@@ -446,6 +473,11 @@ class TcpTimewaitSock(SockCommon):
         self.tw_entry_stamp: int = 0
         self.tw_ts_recent: int = 0
         self.tw_ts_recent_stamp: int = 0
+
+
+def _wmem_gone(sk: TcpSock) -> None:
+    # not in the class, where Python would mangle the name
+    sock_mod.__sk_free(sk)
 
 
 def before(seq1: int, seq2: int) -> bool:
