@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from afinet.net.core import dev as dev_core
 from afinet.net.core.eth import eth_type_trans
-from afinet.net.core.net_namespace import PernetOperations, register_pernet_subsys
+from afinet.net.core.net_namespace import PernetOperations, register_pernet_device
 from afinet.net.core.netdevice import (
     IFF_NO_QUEUE,
     NETDEV_TX_OK,
@@ -89,4 +89,4 @@ def loopback_net_init(net: Net) -> int:
 
 def loopback_init(kernel: Kernel) -> int:
     """Have each namespace get its `lo` (Linux does it at the end of net_dev_init, which here is below the drivers)."""
-    return register_pernet_subsys(kernel, LoopbackNetOps())
+    return register_pernet_device(kernel, LoopbackNetOps())

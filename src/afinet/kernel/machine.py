@@ -74,6 +74,7 @@ class Kernel:
         "netdev_chain",
         "now",
         "offload_base",
+        "pernet_device_list",
         "pernet_list",
         "pid_seq",
         "ping_prot",
@@ -137,6 +138,7 @@ class Kernel:
         self.net_list: list[Net] = []
         self.net_seq: int = 0
         self.pernet_list: list[PernetOperations] = []
+        self.pernet_device_list: list[PernetOperations] = []
         self.softnet_data: SoftnetData | None = None
         self.ptype_base: dict[int, list[PacketType]] = {}
         self.ptype_all: list[PacketType] = []

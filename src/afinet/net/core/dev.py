@@ -28,7 +28,7 @@ from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_SKB_GSO_SEG,
     SKB_DROP_REASON_UNHANDLED_PROTO,
 )
-from afinet.net.core.net_namespace import PernetOperations, register_pernet_subsys
+from afinet.net.core.net_namespace import PernetOperations, register_pernet_device
 from afinet.net.core.netdevice import (
     NET_RX_SUCCESS,
     NET_XMIT_CN,
@@ -145,7 +145,7 @@ def net_dev_init(kernel: Kernel) -> int:
     kernel.softnet_data = SoftnetData()
     open_softirq(kernel, NET_RX_SOFTIRQ, NetRxAction())
     open_softirq(kernel, NET_TX_SOFTIRQ, NetTxAction())
-    return register_pernet_subsys(kernel, DefaultDeviceOps())
+    return register_pernet_device(kernel, DefaultDeviceOps())
 
 
 # -- receiving -------------------------------------------------------------------------------------------------------------

@@ -136,11 +136,22 @@ def register_pernet_subsys(kernel: Kernel, ops: PernetOperations) -> int:
     return 0
 
 
+def register_pernet_device(kernel: Kernel, ops: PernetOperations) -> int:
+    """The same for operations that make devices: they come after every subsystem, whenever registered, since a device is told to
+    subsystems that must have set the namespace up; and they go before them."""
+    kernel.pernet_device_list.append(ops)
+    for net in kernel.net_list:
+        err = ops.init(net)
+        if err:
+            return err
+    return 0
+
+
 def copy_net_ns(kernel: Kernel, name: str = "") -> Net:
     """A new namespace, set up by every registered subsystem in order of registration (setup_net)."""
     net = Net(kernel, name)
     kernel.net_list.append(net)
-    for ops in kernel.pernet_list:
+    for ops in kernel.pernet_list + kernel.pernet_device_list:
         err = ops.init(net)
         assert err == 0, f"pernet init failed: {err}"
     return net
@@ -148,6 +159,7 @@ def copy_net_ns(kernel: Kernel, name: str = "") -> Net:
 
 def cleanup_net(net: Net) -> None:
     """Undo the subsystems in the reverse order and forget the namespace."""
-    for ops in reversed(net.kernel.pernet_list):
+    kernel = net.kernel
+    for ops in reversed(kernel.pernet_list + kernel.pernet_device_list):
         ops.exit(net)
-    net.kernel.net_list.remove(net)
+    kernel.net_list.remove(net)
