@@ -11,7 +11,7 @@ from typing import Final
 
 SIZEOF_SA_FAMILY: Final = 2
 SIZEOF_SOCKADDR: Final = 16
-SOCKADDR_IN_LEN: Final = 16
+SIZEOF_SOCKADDR_IN: Final = 16
 SIZEOF_SOCKADDR_STORAGE: Final = 128
 SIZEOF_INT: Final = 4
 SIZEOF_LINGER: Final = 8
@@ -46,6 +46,10 @@ def pack_s32(v: int) -> bytes:
     return (v & 0xFFFFFFFF).to_bytes(4, "little")
 
 
+def pack_u32(v: int) -> bytes:
+    return (v & 0xFFFFFFFF).to_bytes(4, "little")
+
+
 def pack_u64(v: int) -> bytes:
     return (v & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little")
 
@@ -57,14 +61,14 @@ def pack_be32(v: int) -> bytes:
 # -- sockaddr ---------------------------------------------------------------------------------------------------------
 
 
-def sockaddr_in_pack(port: int, addr: int) -> bytes:
+def pack_sockaddr_in(addr: int, port: int) -> bytes:
     """struct sockaddr_in, 16 bytes."""
     return b"\x02\0" + (port << 32 | addr).to_bytes(6, "big") + b"\0\0\0\0\0\0\0\0"
 
 
-def sockaddr_in_unpack(b: bytes) -> tuple[int, int, int]:
-    """(family, port, address) of eight bytes or more."""
-    return b[0] | b[1] << 8, b[2] << 8 | b[3], b[4] << 24 | b[5] << 16 | b[6] << 8 | b[7]
+def unpack_sockaddr_in(b: bytes) -> tuple[int, int]:
+    """(address, port) of eight bytes or more; the family is the caller's to check (sa_family)."""
+    return b[4] << 24 | b[5] << 16 | b[6] << 8 | b[7], b[2] << 8 | b[3]
 
 
 def sa_family(b: bytes) -> int:
@@ -75,10 +79,6 @@ def sa_family(b: bytes) -> int:
 def sockaddr_unspec() -> bytes:
     """The address that dissolves an association: AF_UNSPEC, sixteen zero bytes."""
     return bytes(SIZEOF_SOCKADDR)
-
-
-def ipv4_is_multicast(addr: int) -> bool:
-    return addr >> 28 == 0xE
 
 
 # -- option values ----------------------------------------------------------------------------------------------------

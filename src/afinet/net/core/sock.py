@@ -70,6 +70,13 @@ SOCK_RCU_FREE: Final = 19
 SOCK_RCVMARK: Final = 20
 SOCK_RCVPRIORITY: Final = 21
 
+# sk_userlocks, beside SOCK_SNDBUF_LOCK and SOCK_RCVBUF_LOCK of uapi
+SOCK_BINDADDR_LOCK: Final = 4
+SOCK_BINDPORT_LOCK: Final = 8
+
+SK_CAN_REUSE: Final = 1
+SK_FORCE_REUSE: Final = 2
+
 SK_MEM_SEND: Final = 0
 SK_MEM_RECV: Final = 1
 PAGE_SIZE: Final = 4096
@@ -137,6 +144,7 @@ class Sock(SockCommon):
         "sk_bind_phc",
         "sk_busy_poll",
         "sk_cold",
+        "sk_disconnects",
         "sk_drops",
         "sk_dst_cache",
         "sk_err",
@@ -177,6 +185,7 @@ class Sock(SockCommon):
         "sk_tsflags",
         "sk_tx_queue_mapping",
         "sk_txhash",
+        "sk_txrehash",
         "sk_type",
         "sk_uid",
         "sk_userlocks",
@@ -210,6 +219,7 @@ class Sock(SockCommon):
         self.sk_stamp: int = -1
         self.sk_tsflags: int = 0
         self.sk_txhash: int = 0
+        self.sk_txrehash: int = 0  # SO_TXREHASH
         self.sk_rx_queue_mapping: int = -1
         self.sk_tx_queue_mapping: int = -1
         self.sk_busy_poll: int = 0
@@ -235,6 +245,7 @@ class Sock(SockCommon):
         self.sk_drops: int = 0
         self.sk_peek_off: int = -1
         self.sk_write_pending: int = 0
+        self.sk_disconnects: int = 0  # connect(AF_UNSPEC)s: a call that waited across one is over (-EPIPE)
         self.sk_pacing_rate: int = -1  # bytes a second; -1: unlimited (~0UL)
         self.sk_route_caps: int = 0
         self.sk_gso_max_size: int = 65536
@@ -463,6 +474,8 @@ def sk_alloc(net: Net, family: int, prot: Proto, kern: bool) -> Sock:
     sk.sk_net_refcnt = not kern  # a kernel sock does not hold its namespace
     sock_net_set(sk, net)
     sk.sk_wmem_alloc = 1
+    if not kern:
+        sock_inuse_add(net, 1)
     mem_cgroup_sk_alloc(sk)
     return sk
 
@@ -531,6 +544,8 @@ def sk_free(sk: Sock) -> None:
 
 
 def __sk_free(sk: Sock) -> None:
+    if sk.sk_net_refcnt:
+        sock_inuse_add(sk.sk_net, -1)
     sk.sk_destruct()
     sk.sk_cold = None
     sk_dst_reset(sk)
@@ -673,6 +688,15 @@ def __sk_dst_get(sk: Sock) -> DstEntry | None:
 def sk_dst_set(sk: Sock, dst: DstEntry | None) -> None:
     sk_tx_queue_clear(sk)
     sk.sk_dst_cache = dst
+
+
+def sk_setup_caps(sk: Sock, dst: DstEntry) -> None:
+    """Take a route, and from its device what the sock may leave to it."""
+    sk_dst_set(sk, dst)
+    dev = dst.dev
+    sk.sk_route_caps = dev.features
+    sk.sk_gso_max_size = dev.gso_max_size
+    sk.sk_gso_max_segs = dev.gso_max_segs
 
 
 def sk_dst_reset(sk: Sock) -> None:
@@ -860,6 +884,15 @@ def proto_register(kernel: Kernel, prot: Proto) -> int:
 
 def proto_unregister(kernel: Kernel, prot: Proto) -> None:
     kernel.proto_list.remove(prot)
+
+
+def sock_inuse_add(net: Net, val: int) -> None:
+    """Socks of all families in use ("sockets: used" of /proc/net/sockstat)."""
+    net.sock_inuse["sockets"] = net.sock_inuse.get("sockets", 0) + val
+
+
+def sock_inuse_get(net: Net) -> int:
+    return net.sock_inuse.get("sockets", 0)
 
 
 def sock_prot_inuse_add(net: Net, prot: Proto, val: int) -> None:

@@ -75,6 +75,7 @@ class InetSock(Sock):
         "inet_opt",
         "inet_saddr",
         "inet_sport",
+        "local_port_range",
         "mc_addr",
         "mc_index",
         "mc_ttl",
@@ -101,9 +102,16 @@ class InetSock(Sock):
         self.mc_index: int = 0
         self.mc_addr: int = 0
         self.uc_index: int = 0
+        self.local_port_range: int = 0  # IP_LOCAL_PORT_RANGE: high << 16 | low
         self.inet_opt: IpOptions | None = None
         self.cork: InetCork | None = None  # UDP_CORK, MSG_MORE
         self.inet_cold: InetColdFields | None = None  # multicast memberships and the like
+
+    def sk_destruct(self) -> None:
+        """inet_create sets it to inet_sock_destruct; protocols that override it end there."""
+        from afinet.net.ipv4 import af_inet  # here, since af_inet needs this module's classes
+
+        af_inet.inet_sock_destruct(self)
 
 
 class InetConnectionSock(InetSock):
