@@ -55,4 +55,4 @@ class RequestSockQueue:
         self.accept_queue: list[RequestSock] = []  # handshakes completed, oldest first; bounded by the backlog
         self.qlen: int = 0  # requests not completed yet
         self.young: int = 0  # those of them whose SYN-ACK was not yet retransmitted
-        self.rskq_defer_accept: int = 0  # ns
+        self.rskq_defer_accept: int = 0  # TCP_DEFER_ACCEPT, in SYN-ACK retransmissions

@@ -167,6 +167,7 @@ class TcpSock(InetConnectionSock):
         "rcvq_space_copied",
         "rcvq_space_seq",
         "rcvq_space_time",
+        "recvmsg_inq",
         "recv_sack_cache",
         "reord_seen",
         "reordering",
@@ -355,6 +356,7 @@ class TcpSock(InetConnectionSock):
         self.rcv_rtt_seq: int = 0
         self.rcv_rtt_time: int = 0
         # urgent data
+        self.recvmsg_inq: bool = False  # TCP_INQ
         self.urg_data: int = 0  # TCP_URG_VALID, _NOTYET, _READ | byte
         self.urg_seq: int = 0
         self.snd_up: int = 0
