@@ -13,14 +13,15 @@ A table belongs to a namespace; in Linux all namespaces share one, with one gc_t
 there are gc_thresh1 entries or more (below that Linux's does nothing either), so that an idle machine has no timer; the reachable
 time is drawn anew when it is next read, at most every 300 s.
 
-Left out: proxy entries and their delayed answers, netlink and the user-space resolver (app_solicit counts probes that nobody sends),
-NTF_EXT_LEARNED and managed entries.
+Left out: proxy entries and their delayed answers, netlink and the user-space resolver (app_solicit counts probes that nobody
+sends), NTF_EXT_LEARNED and managed entries.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from afinet._mypyc import mypyc_attr
 from afinet.kernel.notifier import NotifierBlock
 from afinet.kernel.sysctl import INT_MAX, LONG_MAX, CtlTable, register_sysctl
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
@@ -185,8 +186,6 @@ class NeighStatistics:
         "hits",
         "lookups",
         "periodic_gc_runs",
-        "rcv_probes_mcast",
-        "rcv_probes_ucast",
         "res_failed",
         "table_fulls",
         "unres_discards",
@@ -198,8 +197,6 @@ class NeighStatistics:
         self.lookups: int = 0
         self.hits: int = 0
         self.res_failed: int = 0
-        self.rcv_probes_mcast: int = 0
-        self.rcv_probes_ucast: int = 0
         self.periodic_gc_runs: int = 0
         self.forced_gc_runs: int = 0
         self.unres_discards: int = 0
@@ -219,6 +216,7 @@ class NeighGcTimer(TimerList):
         neigh_periodic_work(self.tbl)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class NeighTable:
     """struct neigh_table: the neighbours of one protocol in one namespace. The protocol's part is in the methods."""
 
