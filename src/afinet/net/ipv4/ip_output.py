@@ -504,7 +504,7 @@ def ip_queue_xmit(sk: InetSock, skb: SkBuff, fl4: Flowi4 | None) -> int:
         skb_push(skb, header)
         skb.transport_header = 20
     else:
-        options = ip_options.ip_options_build(opt, sk.inet_daddr, cast("Rtable", dst), net)
+        options = ip_options.ip_options_build(opt, saddr, sk.inet_daddr, net.kernel)
         header = emit(sk.tos & 0xFF, skb.len + 20 + len(options), id, df, ttl, protocol, saddr, daddr, options)
         skb_push(skb, header)
         skb.transport_header = len(header)
@@ -557,11 +557,10 @@ def ip_build_and_send_pkt(
     net = sk.sk_net
     dst = skb.dst
     assert dst is not None
-    rt = cast("Rtable", dst)
     options = b""
     to = daddr
     if opt is not None and opt.optlen:
-        options = ip_options.ip_options_build(opt, daddr, rt, net)
+        options = ip_options.ip_options_build(opt, saddr, daddr, net.kernel)
         skb.opt = opt
         if opt.srr:
             to = opt.faddr
@@ -632,7 +631,7 @@ def ip_send_unicast_reply(
         return
     options = b""
     if replyopts is not None and replyopts.optlen:
-        options = ip_options.ip_options_build(replyopts, daddr, rt, net)
+        options = ip_options.ip_options_build(replyopts, fl4.saddr, daddr, net.kernel)
     header = emit(
         tos, 20 + len(options) + len(segment), 0, IP_DF, ip4_dst_hoplimit(rt), protocol, fl4.saddr, fl4.daddr, options
     )
@@ -787,7 +786,6 @@ def __ip_append_data(sk: InetSock, cork: InetCork, msg: MsgHdr, length: int, tra
 
 def __ip_make_skb(sk: InetSock, cork: InetCork) -> SkBuff:
     """The datagram in the cork as one skb of its payload; transport header and IP header are still to be pushed."""
-    net = sk.sk_net
     dst = cork.dst
     rt = cast("Rtable", dst)
     size = cork.length - cork.transhdrlen
@@ -903,7 +901,7 @@ def ip_send_skb(net: Net, skb: SkBuff) -> int:
     opt = plan.opt
     options = b""
     if opt is not None and opt.optlen:
-        options = ip_options.ip_options_build(opt, plan.addr, cast("Rtable", skb.dst), net)
+        options = ip_options.ip_options_build(opt, plan.saddr, plan.addr, net.kernel)
         skb.opt = opt
     hlen = 20 + len(options)
     skb_push(skb, emit(plan.tos & 0xFF, skb.len + hlen, id, plan.df, plan.ttl, protocol, plan.saddr, plan.daddr, options))

@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
+from afinet.net.ipv4.inetpeer import InetPeerBase
 
 if TYPE_CHECKING:
     from afinet.net.core.net_namespace import Net
-    from afinet.net.ipv4.devinet import Ipv4Devconf
+    from afinet.net.ipv4.devinet import InIfaddr, Ipv4Devconf
     from afinet.net.ipv4.fib_frontend import FibTables
     from afinet.net.ipv4.ip_fragment import FqDir
     from afinet.net.ipv4.route import RouteState
@@ -33,7 +34,12 @@ class NetnsIpv4:
     def __init__(self, net: Net) -> None:
         self.net: Net = net
         self.fqdir: FqDir | None = None
+        self.peers: InetPeerBase = InetPeerBase()
+        self.icmp_global_credit: int = 0
+        self.icmp_global_stamp: int = 0  # ns
         self.tw_count: int = 0  # TIME_WAIT socks (tcp_death_row)
+        self.inet_addr_lst: dict[int, list[InIfaddr]] = {}  # by local address
+        self.dev_addr_genid: int = 0  # moves with every change of an address
         # ip
         self.sysctl_ip_default_ttl: int = 64
         self.sysctl_ip_forward: int = 0

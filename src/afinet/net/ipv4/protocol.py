@@ -42,9 +42,10 @@ class NetProtocol:
         return kfree_skb_reason(net_of(skb), skb, SKB_DROP_REASON_IP_NOPROTO)
 
     def err_handler(self, skb: SkBuff, info: int) -> int:
-        """An ICMP error about a packet of this protocol. `skb.data` is at the quoted IP header (and `network_header`
-        too), `transport_header` at the ICMP header; at least 8 bytes follow the quoted header. `info` is the MTU or the
-        pointer that the message told. The skb stays the caller's. 0, or -errno when nothing belongs to the quote."""
+        """An ICMP error about a packet of this protocol. `skb.data` is at the quoted IP header, `transport_header` at the
+        ICMP header, `network_header` at the IP header that brought it; the quoted header and 8 bytes behind it are there.
+        `info` is the MTU, pointer or gateway that the message told. The skb stays the caller's. 0, or -errno when nothing
+        belongs to the quote."""
         return -ENOENT
 
 
