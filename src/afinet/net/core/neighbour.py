@@ -99,6 +99,7 @@ class NeighParms:
         "locktime",
         "mcast_probes",
         "mcast_reprobes",
+        "name",
         "proxy_delay",
         "proxy_qlen",
         "queue_len_bytes",
@@ -112,6 +113,7 @@ class NeighParms:
     def __init__(self, tbl: NeighTable, dev: NetDevice | None) -> None:
         self.tbl: NeighTable = tbl
         self.dev: NetDevice | None = dev
+        self.name: str = "default" if dev is None else dev.name  # of its directory under /proc/sys
         self.dead: bool = False
         self.written: list[str] = []  # fields set for this device (data_state)
         self.mcast_probes: int = 3
@@ -893,8 +895,9 @@ class NeighGcIntervalCtl(CtlTable):
 
 
 def neigh_sysctl_register(net: Net, path: str, parms: NeighParms) -> None:
-    """Show `parms` under `path` ("net/ipv4/neigh") / the device's name, or "default" with the table's own values."""
-    name = "default" if parms.dev is None else parms.dev.name
+    """Show `parms` under `path` ("net/ipv4/neigh") and the device's name, or "default" with the table's own values."""
+    if parms.dev is not None:
+        parms.name = parms.dev.name
     entries = neigh_ctls(parms)
     if parms.dev is None:
         tbl = parms.tbl
@@ -902,10 +905,9 @@ def neigh_sysctl_register(net: Net, path: str, parms: NeighParms) -> None:
         entries.append(CtlTable("gc_thresh1", tbl, "gc_thresh1", 0))
         entries.append(CtlTable("gc_thresh2", tbl, "gc_thresh2", 0))
         entries.append(CtlTable("gc_thresh3", tbl, "gc_thresh3", 0))
-    register_sysctl(net.sysctl_table, f"{path}/{name}", entries)
+    register_sysctl(net.sysctl_table, f"{path}/{parms.name}", entries)
 
 
 def neigh_sysctl_unregister(net: Net, path: str, parms: NeighParms) -> None:
-    name = "default" if parms.dev is None else parms.dev.name
     for entry in neigh_ctls(parms):
-        net.sysctl_table.pop(f"{path}/{name}/{entry.procname}", None)
+        net.sysctl_table.pop(f"{path}/{parms.name}/{entry.procname}", None)

@@ -33,6 +33,7 @@ from afinet.net.core.net_namespace import PernetOperations, register_pernet_subs
 from afinet.net.core.netdevice import (
     NETDEV_CHANGE,
     NETDEV_CHANGEADDR,
+    NETDEV_CHANGENAME,
     NETDEV_REGISTER,
     NETDEV_UNREGISTER,
     NetDevice,
@@ -329,6 +330,11 @@ def arp_netdev_event(event: int, dev: NetDevice) -> None:
             neighbour.neigh_sysctl_unregister(net, NEIGH_PATH, released)
             neighbour.neigh_parms_release(tbl, released)
             dev.arp_parms = None
+    elif event == NETDEV_CHANGENAME:
+        renamed = dev.arp_parms
+        if renamed is not None:
+            neighbour.neigh_sysctl_unregister(net, NEIGH_PATH, renamed)
+            neighbour.neigh_sysctl_register(net, NEIGH_PATH, renamed)
     elif event == NETDEV_CHANGEADDR:
         neighbour.neigh_changeaddr(tbl, dev)
     elif event == NETDEV_CHANGE:
