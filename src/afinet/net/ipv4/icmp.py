@@ -340,7 +340,9 @@ def icmp_reply(net: Net, skb: SkBuff, type: int, rest: int, payload: list[bytes]
     daddr = to
     if replyopts is not None and replyopts.srr:
         daddr = replyopts.faddr
-    fl4 = Flowi4(daddr, fib_frontend.fib_compute_spec_dst(skb), 0, IPPROTO_ICMP, tos & ip_output.INET_DSCP_MASK)
+    sent_to = be.get_u32(skb.head, nh + ip.IP_DADDR)
+    saddr = fib_frontend.fib_compute_spec_dst(skb, to, sent_to, tos)
+    fl4 = Flowi4(daddr, saddr, 0, IPPROTO_ICMP, tos & ip_output.INET_DSCP_MASK)
     err, rt = route.ip_route_output_flow(net, fl4, None)
     if err or rt is None:
         return

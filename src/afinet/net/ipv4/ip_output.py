@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from afinet.kernel.random import siphash
 from afinet.net.core import dev as dev_core
-from afinet.net.core import neighbour, skbuff, sock
+from afinet.net.core import gso, neighbour, skbuff, sock
 from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_IP_OUTNOROUTES,
     SKB_DROP_REASON_NEIGH_CREATEFAIL,
@@ -318,16 +318,20 @@ def skb_gso_network_seglen(skb: SkBuff) -> int:
 
 def ip_finish_output_gso(net: Net, sk: Sock | None, skb: SkBuff, mtu: int) -> int:
     """A super-packet whose segments exceed the MTU: cut it here and fragment each."""
-    segs = dev_core.skb_gso_segment(skb)
-    if segs is None:
+    skb.mac_header = skb.data
+    err, seg = gso.skb_gso_segment(net.kernel, skb)
+    if err:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_SKB_GSO_SEG)
         return -ENOMEM
     skbuff.consume_skb(skb)
     ret = 0
-    for seg in segs:
+    while seg is not None:
+        following = seg.next
+        seg.next = None
         err = ip_fragment(net, sk, seg, mtu)
         if err and ret == 0:
             ret = err
+        seg = following
     return ret
 
 
