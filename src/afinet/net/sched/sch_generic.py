@@ -4,7 +4,7 @@ dev_queue_xmit (net/core/dev.py) -> Qdisc.dev_xmit_skb: enqueue, then qdisc_run 
 sch_direct_xmit. What the driver refuses (NETDEV_TX_BUSY, or its queue is stopped) waits in `gso_skb`, and goes first when
 netif_wake_queue has NET_TX_SOFTIRQ run the qdisc again.
 
-A qdisc of one's own subclasses `Qdisc` and overrides `enqueue`, `dequeue`, `peek` and `reset`; `dev_graft_qdisc` puts it on a device,
+A qdisc of one's own subclasses `Qdisc` and overrides `enqueue`, `dequeue`, `peek`, `reset`; `dev_graft_qdisc` puts it on a device,
 `register_qdisc` lets net.core.default_qdisc name it.
 
 Left out: classes and filters, several transmit queues, dequeueing in bulk, the watchdog that resets hardware. dev_activate and
@@ -215,7 +215,7 @@ def sch_direct_xmit(sch: Qdisc, dev: NetDevice, skb: SkBuff) -> bool:
         sch.gso_skb = skb
         sch.requeues += 1
         return False
-    rc, rest = dev_core.dev_xmit_list(skb, dev)
+    _rc, rest = dev_core.dev_xmit_list(skb, dev)
     if rest is None:
         return True
     sch.gso_skb = rest
