@@ -1,8 +1,8 @@
 """fs/file.c, fs/file_table.c, fs/open.c, fs/fcntl.c: struct file, the table of descriptors, and what is done to both.
 
 A descriptor is an index into `FilesStruct.fd`; the file behind it lives until its last reference is dropped (`fput`), which
-releases it. `close_fd_get_file` frees the number first, the caller then drops the file: a close() that has to wait (SO_LINGER) waits
-on a file that nobody can reach by number any more.
+releases it. `close_fd_get_file` frees the number first, the caller then drops the file: a close() that has to wait (SO_LINGER)
+waits on a file that nobody can reach by number any more.
 
 Who waits in a call holds the file (`Kiocb.ki_filp`), as fdget() does: a close() in another thread neither wakes nor ends that call.
 

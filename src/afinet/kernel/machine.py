@@ -55,6 +55,7 @@ class Kernel:
     __slots__ = (
         "_deadline",
         "boot_time",
+        "cookie_seq",
         "current",
         "current_memcg",
         "fib_genid",
@@ -128,6 +129,7 @@ class Kernel:
         self.pid_seq: int = 0
         self.init_task: Task | None = None
         self.inode_seq: int = 0
+        self.cookie_seq: int = 0  # SO_COOKIE
         self.current: Task | None = None  # whose system call this is; None in softirqs and for the kernel's own socks
         self.current_memcg: MemCgroup | None = None  # of the task in whose system call we are
         self.warned: dict[str, int] = {}  # WARN_ON: invariants found broken, by name; empty in a healthy stack

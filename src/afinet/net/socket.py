@@ -37,6 +37,7 @@ from afinet.net.core.sock import (
     SOCK_RCVTSTAMPNS,
     SOCK_RXQ_OVFL,
     SOCK_TIMESTAMP,
+    SOCK_TSTAMP_NEW,
     sk_sleep,
     sock_flag,
 )
@@ -86,6 +87,8 @@ from afinet.uapi.socket import (
     SO_MARK,
     SO_PRIORITY,
     SO_RXQ_OVFL,
+    SO_TIMESTAMP_NEW,
+    SO_TIMESTAMPNS_NEW,
     SOCK_CLOEXEC,
     SOCK_MAX,
     SOCK_NONBLOCK,
@@ -184,6 +187,10 @@ class ProtoOps:
 
     def set_peek_off(self, sk: Sock, val: int) -> int:
         return -EOPNOTSUPP
+
+    def has_set_peek_off(self) -> bool:
+        """Whether set_peek_off is there: SO_PEEK_OFF can then be read, too."""
+        return False
 
     def set_rcvlowat(self, sk: Sock, val: int) -> int:
         """0, or -errno; the default stores the value."""
@@ -701,10 +708,11 @@ def sock_recv_timestamp(msg: MsgHdr, sk: Sock, skb: SkBuff) -> None:
     if skb.tstamp == 0:
         skb.tstamp = sk.kernel.ktime_get_real()  # received before anybody asked for timestamps
     sec, nsec = divmod(skb.tstamp, NSEC_PER_SEC)
+    new = sock_flag(sk, SOCK_TSTAMP_NEW)
     if sock_flag(sk, SOCK_RCVTSTAMPNS):
-        put_cmsg(msg, SOL_SOCKET, SCM_TIMESTAMPNS, pack_timespec(sec, nsec))
+        put_cmsg(msg, SOL_SOCKET, SO_TIMESTAMPNS_NEW if new else SCM_TIMESTAMPNS, pack_timespec(sec, nsec))
     else:
-        put_cmsg(msg, SOL_SOCKET, SCM_TIMESTAMP, pack_timeval(sec, nsec // NSEC_PER_USEC))
+        put_cmsg(msg, SOL_SOCKET, SO_TIMESTAMP_NEW if new else SCM_TIMESTAMP, pack_timeval(sec, nsec // NSEC_PER_USEC))
 
 
 FLAGS_RECV_CMSGS: Final = 1 << SOCK_RXQ_OVFL | 1 << SOCK_RCVTSTAMP | 1 << SOCK_RCVMARK | 1 << SOCK_RCVPRIORITY

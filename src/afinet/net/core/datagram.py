@@ -1,18 +1,22 @@
 """net/core/datagram.c: receiving datagrams, and the error queue that Linux keeps in skbuff.c and sock.c.
 
-Up: a protocol's softirq side calls `sock_queue_rcv_skb_reason`, which charges the packet to the receiver or refuses it. Down:
-recvmsg calls `__skb_recv_datagram`, which takes a packet, peeks at one, or says what to wait for, and then
+Up: a protocol's softirq side calls `sk_filter`, then `sock_queue_rcv_skb_reason`, which charges the packet to the receiver or refuses
+it. Down: recvmsg calls `__skb_recv_datagram`, which takes a packet, peeks at one, or says what to wait for, and then
 `skb_copy_datagram_msg`, which shares the packet's bytes with the message instead of copying them.
 
-Left out: zerocopy receive, and csum-and-copy (checksums are verified before queueing).
+Errors that came by ICMP, or that a send of this host's met, wait in the error queue of a sock that asked for them (IP_RECVERR):
+`sock_queue_err_skb`, `sock_dequeue_err_skb`.
+
+Left out: zerocopy receive, csum-and-copy, and the programs of SO_ATTACH_FILTER (sk_filter asks the security hooks only).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, cast
 
 from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_PROTO_MEM,
+    SKB_DROP_REASON_SECURITY_HOOK,
     SKB_DROP_REASON_SOCKET_RCVBUFF,
 )
 from afinet.net.core.skbuff import (
@@ -26,6 +30,7 @@ from afinet.net.core.skbuff import (
 )
 from afinet.net.core.sock import (
     SOCK_DEAD,
+    SOCK_RXQ_OVFL,
     SOCK_SELECT_ERR_QUEUE,
     Sock,
     sk_rmem_schedule,
@@ -36,7 +41,9 @@ from afinet.net.core.sock import (
     sock_rcvtimeo,
     sock_writeable,
 )
+from afinet.security import security
 from afinet.uapi.errno import EAGAIN, ENOMEM, ENOTCONN
+from afinet.uapi.errqueue import SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6
 from afinet.uapi.eventpoll import (
     EPOLLERR,
     EPOLLHUP,
@@ -54,15 +61,20 @@ from afinet.uapi.tcp import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_SENT
 if TYPE_CHECKING:
     from afinet.net.socket import MsgHdr
 
+# skb.cb of an empty packet that MSG_PEEK has shown (skb->peeked).
+SKB_PEEKED: Final = "peeked"
+
 
 class SockColdFields:
     """What few socks use: the error queue and the socket filter. Made by `sk_cold` at first use."""
 
-    __slots__ = ("sk_error_queue", "sk_filter")
+    __slots__ = ("sk_cookie", "sk_error_queue", "sk_filter", "sk_incoming_cpu")
 
     def __init__(self) -> None:
         self.sk_error_queue: SkBuffHead = SkBuffHead()
         self.sk_filter: object = None
+        self.sk_cookie: int = 0  # SO_COOKIE, drawn when first asked for
+        self.sk_incoming_cpu: int = -1
 
 
 def sk_cold(sk: Sock) -> SockColdFields:
@@ -80,6 +92,16 @@ def connection_based(sk: Sock) -> bool:
 # -- softirq side ----------------------------------------------------------------------------------------------------------
 
 
+def sk_filter(sk: Sock, skb: SkBuff) -> int:
+    """sk_filter_trim_cap: whether the packet may go to `sk`. 0, or the reason for which the caller must drop it.
+
+    Here a socket filter would be run; there is none to attach yet.
+    """
+    if sk.kernel.security_hooks and security.security_sock_rcv_skb(sk, skb):
+        return SKB_DROP_REASON_SECURITY_HOOK
+    return 0
+
+
 def sock_queue_rcv_skb_reason(sk: Sock, skb: SkBuff) -> int:
     """Queue a packet to `sk` and wake its reader. 0, or the reason for which the caller must drop it."""
     if sk.sk_rmem_alloc >= sk.sk_rcvbuf:
@@ -93,12 +115,41 @@ def sock_queue_rcv_skb_reason(sk: Sock, skb: SkBuff) -> int:
     if not sk_rmem_schedule(sk, skb.truesize):
         sk.sk_drops += 1
         return SKB_DROP_REASON_PROTO_MEM
+    __sock_queue_rcv_skb(sk, skb)
+    return 0
+
+
+def __sock_queue_rcv_skb(sk: Sock, skb: SkBuff) -> None:
+    """The packet fits: charge it, queue it, wake the reader."""
     skb.dev = None  # the device may be gone when the program reads; skb_iif keeps its index
     skb_set_owner_r(skb, sk)
+    flags = sk.sk_flags
+    skb.dropcount = sk.sk_drops if flags >> SOCK_RXQ_OVFL & 1 else 0  # sock_skb_set_dropcount
     skb_queue_tail(sk.sk_receive_queue, skb)
-    if not sock_flag(sk, SOCK_DEAD):
+    if not flags >> SOCK_DEAD & 1:
         sk.sk_data_ready()
-    return 0
+
+
+class SockExterrSkb:
+    """struct sock_exterr_skb, the `cb` of a packet in the error queue: sock_extended_err, and where the quote has the address that
+    the datagram was sent to."""
+
+    __slots__ = ("addr_offset", "ee_code", "ee_data", "ee_errno", "ee_info", "ee_origin", "ee_type", "port")
+
+    def __init__(self, errno: int, origin: int, type: int, code: int, info: int, data: int = 0) -> None:
+        self.ee_errno: int = errno  # positive
+        self.ee_origin: int = origin  # SO_EE_ORIGIN_*
+        self.ee_type: int = type
+        self.ee_code: int = code
+        self.ee_info: int = info
+        self.ee_data: int = data
+        self.addr_offset: int = 0
+        self.port: int = 0
+
+
+def is_icmp_err_skb(skb: SkBuff) -> bool:
+    err = skb.cb
+    return isinstance(err, SockExterrSkb) and err.ee_origin in (SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6)
 
 
 def sock_queue_err_skb(sk: Sock, skb: SkBuff) -> int:
@@ -113,7 +164,8 @@ def sock_queue_err_skb(sk: Sock, skb: SkBuff) -> int:
 
 
 def sock_dequeue_err_skb(sk: Sock) -> SkBuff | None:
-    """The oldest entry of the error queue, or None; the next one's error becomes pending."""
+    """The oldest entry of the error queue, or None. The pending error becomes that of the next entry, if it came by ICMP; none is
+    pending any more when the last such entry is taken."""
     cold = sk.sk_cold
     if cold is None:
         return None
@@ -121,7 +173,14 @@ def sock_dequeue_err_skb(sk: Sock) -> SkBuff | None:
     if skb is None:
         return None
     skb_unlink(cold.sk_error_queue, skb)
-    if cold.sk_error_queue.head is not None:
+    following = cold.sk_error_queue.head
+    icmp_next = False
+    if following is not None and is_icmp_err_skb(following):
+        icmp_next = True
+        sk.sk_err = cast(SockExterrSkb, following.cb).ee_errno
+    if not icmp_next and is_icmp_err_skb(skb):
+        sk.sk_err = 0
+    if following is not None:
         sk.sk_error_report()
     return skb
 
@@ -133,41 +192,62 @@ def error_queue_empty(sk: Sock) -> bool:
 # -- system call side ------------------------------------------------------------------------------------------------------
 
 
-def __skb_recv_datagram(sk: Sock, queue: SkBuffHead, flags: int, msg: MsgHdr) -> tuple[int, SkBuff | None, int]:
-    """(0, packet, offset to read from), or (-errno or -EIOCBQUEUED, None, 0).
+def sk_peek_offset(sk: Sock, flags: int) -> int:
+    """Where MSG_PEEK begins to look: SO_PEEK_OFF, -1 without it; 0 for a call that takes."""
+    return sk.sk_peek_off if flags & MSG_PEEK else 0
 
-    Without MSG_PEEK the packet is the caller's, to be freed by skb_free_datagram; with it, it stays queued. The offset is
-    SO_PEEK_OFF's, 0 without it.
+
+def __skb_try_recv_from_queue(queue: SkBuffHead, flags: int, off: int) -> tuple[SkBuff | None, int]:
+    """(packet, offset to read from), or (None, 0). Without MSG_PEEK the packet leaves the queue."""
+    skb = queue.head
+    if skb is None:
+        return None, 0
+    if not flags & MSG_PEEK:
+        skb_unlink(queue, skb)
+        return skb, 0
+    if off < 0:
+        return skb, 0
+    while skb is not None:
+        # An empty packet is shown once at its place; a peek that moves on finds it marked.
+        if off >= skb.len and (off or skb.cb is SKB_PEEKED):
+            off -= skb.len
+            skb = skb.next
+            continue
+        if not skb.len:
+            skb.cb = SKB_PEEKED
+        return skb, off
+    return None, 0
+
+
+def __skb_recv_datagram(sk: Sock, queue: SkBuffHead, flags: int, off: int, msg: MsgHdr) -> tuple[int, SkBuff | None, int]:
+    """(0, packet, offset to read from), or (-errno or -EIOCBQUEUED or 0 for end of file, None, 0).
+
+    Without MSG_PEEK the packet is the caller's, to be freed by skb_free_datagram; with it, it stays queued. `off` is
+    sk_peek_offset's for a protocol that has SO_PEEK_OFF, 0 for others.
     """
     err = sock_error(sk)
     if err:
         return err, None, 0
-    skb = queue.head
-    peek = flags & MSG_PEEK != 0
-    off = sk.sk_peek_off if peek and sk.sk_peek_off > 0 else 0
-    while skb is not None and off and off >= skb.len:
-        off -= skb.len
-        skb = skb.next
+    skb, off = __skb_try_recv_from_queue(queue, flags, off)
     if skb is not None:
-        if not peek:
-            skb_unlink(queue, skb)
         return 0, skb, off
     timeo = sock_rcvtimeo(sk, msg.iocb, flags & MSG_DONTWAIT != 0)
-    err = __skb_wait_for_more_packets(sk, timeo, msg)
-    return err, None, 0
+    if timeo == 0:
+        # Not even a side that is shut down says more to a caller who does not wait.
+        return -EAGAIN, None, 0
+    return __skb_wait_for_more_packets(sk, timeo, msg), None, 0
 
 
 def __skb_wait_for_more_packets(sk: Sock, timeo: int, msg: MsgHdr) -> int:
-    """Why there is nothing to wait for, or -EIOCBQUEUED. A shut down side reads as 0: end of file."""
+    """Why there is nothing to wait for, or -EIOCBQUEUED. A side that is shut down reads as 0: end of file."""
     if sk.sk_shutdown & RCV_SHUTDOWN:
         return 0
     if connection_based(sk) and not (sk.sk_state == TCP_ESTABLISHED or sk.sk_state == TCP_LISTEN):
         return -ENOTCONN
-    if timeo == 0:
-        return -EAGAIN
     if msg.iocb.ki_signal:
         return sock_intr_errno(timeo)
-    return msg.iocb.wait(sk_sleep(sk), EPOLLIN | EPOLLERR | EPOLLHUP)
+    # One packet wakes one reader (prepare_to_wait_exclusive, receiver_wake_function).
+    return msg.iocb.wait(sk_sleep(sk), EPOLLIN | EPOLLERR, True)
 
 
 def skb_copy_datagram_msg(skb: SkBuff, offset: int, msg: MsgHdr, size: int) -> None:
@@ -180,14 +260,8 @@ def skb_free_datagram(sk: Sock, skb: SkBuff) -> None:
     consume_skb(skb)
 
 
-def sk_peek_offset_fwd(sk: Sock, val: int) -> None:
-    """SO_PEEK_OFF moves on by what was peeked at."""
-    if sk.sk_peek_off >= 0:
-        sk.sk_peek_off += val
-
-
 def sk_peek_offset_bwd(sk: Sock, val: int) -> None:
-    """and back by what was read."""
+    """SO_PEEK_OFF moves back by what was read, and on by what was peeked at (`val` negative)."""
     if sk.sk_peek_off >= 0:
         sk.sk_peek_off = max(sk.sk_peek_off - val, 0)
 

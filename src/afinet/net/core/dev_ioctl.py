@@ -2,7 +2,7 @@
 
 sock_ioctl comes here with what the family does not know. struct ifreq is 40 bytes: a name of 16, then the value.
 
-Left out: SIOCGIFMAP, bonding, wireless, ethtool, MII, time stamping hardware, and the private range: -ENOTTY (through -ENOIOCTLCMD).
+Left out: SIOCGIFMAP, bonding, wireless, ethtool, MII, time stamping hardware, the private range: -ENOTTY.
 """
 
 from __future__ import annotations

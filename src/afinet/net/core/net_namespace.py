@@ -60,9 +60,9 @@ class NetnsCore:
     def __init__(self) -> None:
         self.sysctl_somaxconn: int = 4096
         self.sysctl_rmem_default: int = 212992
-        self.sysctl_rmem_max: int = 212992
+        self.sysctl_rmem_max: int = 4 << 20
         self.sysctl_wmem_default: int = 212992
-        self.sysctl_wmem_max: int = 212992
+        self.sysctl_wmem_max: int = 4 << 20
         self.sysctl_optmem_max: int = 131072
         self.sysctl_netdev_max_backlog: int = 1000
         self.sysctl_netdev_budget: int = 300

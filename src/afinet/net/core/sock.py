@@ -69,6 +69,8 @@ SOCK_SELECT_ERR_QUEUE: Final = 18
 SOCK_RCU_FREE: Final = 19
 SOCK_RCVMARK: Final = 20
 SOCK_RCVPRIORITY: Final = 21
+SOCK_TSTAMP_NEW: Final = 22
+SOCK_ZEROCOPY: Final = 23
 
 # sk_userlocks, beside SOCK_SNDBUF_LOCK and SOCK_RCVBUF_LOCK of uapi
 SOCK_BINDADDR_LOCK: Final = 4
@@ -158,6 +160,7 @@ class Sock(SockCommon):
         "sk_lock_owned",
         "sk_mark",
         "sk_max_ack_backlog",
+        "sk_max_pacing_rate",
         "sk_memcg",
         "sk_net_refcnt",
         "sk_no_check_tx",
@@ -247,6 +250,7 @@ class Sock(SockCommon):
         self.sk_write_pending: int = 0
         self.sk_disconnects: int = 0  # connect(AF_UNSPEC)s: a call that waited across one is over (-EPIPE)
         self.sk_pacing_rate: int = -1  # bytes a second; -1: unlimited (~0UL)
+        self.sk_max_pacing_rate: int = -1  # SO_MAX_PACING_RATE
         self.sk_route_caps: int = 0
         self.sk_gso_max_size: int = 65536
         self.sk_gso_max_segs: int = 65535
@@ -510,6 +514,7 @@ def sock_init_data(sock: Socket | None, sk: Sock, uid: int = 0) -> None:
     sk.sk_peek_off = -1
     sk.sk_stamp = -1
     sk.sk_pacing_rate = -1
+    sk.sk_max_pacing_rate = -1
     sk_rx_queue_clear(sk)
     sk_tx_queue_clear(sk)
 

@@ -865,8 +865,12 @@ class InetStreamOps(InetOps):
         return inet_listen(sock, backlog)
 
     def set_peek_off(self, sk: Sock, val: int) -> int:
+        """sk_set_peek_off."""
         sk.sk_peek_off = val
         return 0
+
+    def has_set_peek_off(self) -> bool:
+        return True
 
     def set_rcvlowat(self, sk: Sock, val: int) -> int:
         return tcp.tcp_set_rcvlowat(sk, val)
@@ -883,8 +887,12 @@ class InetDgramOps(InetOps):
         return udp.udp_poll(inet_sk(sock.sk))
 
     def set_peek_off(self, sk: Sock, val: int) -> int:
+        """sk_set_peek_off."""
         sk.sk_peek_off = val
         return 0
+
+    def has_set_peek_off(self) -> bool:
+        return True
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -925,7 +933,7 @@ class Ipv4NetOps(PernetOperations):
 
 
 def inet_init(kernel: Kernel) -> int:
-    """Boot AF_INET. Linux's order, except that struct netns_ipv4, part of struct net there, is made by the first pernet operation."""
+    """Boot AF_INET, in Linux's order. struct netns_ipv4, there a part of struct net, is made by the first pernet operation."""
     init_inet_pernet_ops(kernel)
     sysctl_net_ipv4.sysctl_ipv4_init(kernel)
 

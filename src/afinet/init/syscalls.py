@@ -1,0 +1,260 @@
+"""The system calls of a Task: raw integers and bytes in, a number or -errno out; they never sleep.
+
+A call that takes a Kiocb and answers -EIOCBQUEUED waits: its caller waits as the Kiocb says (kernel/wait.py) and calls again with the
+same arguments and Kiocb until another answer comes. To interrupt a waiting call set `ki_signal` and call again; to give one up
+without an answer, `abandon` it. Lists of bytes are pieces, in order, shared with the stack.
+
+`Kernel.current` is the calling task from entry to exit; softirqs raised in the call run at the exit.
+
+Left out: sendmmsg and recvmmsg (callers loop), splice and sendfile, epoll.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from afinet.fs import file as fs_file
+from afinet.fs import ioctl, select
+from afinet.fs.file import FMODE_READ, FMODE_WRITE, fdget, iocb_release
+from afinet.kernel.softirq import do_softirq
+from afinet.net import socket
+from afinet.net.core.net_namespace import copy_net_ns
+from afinet.uapi.capability import CAP_SYS_ADMIN
+from afinet.uapi.errno import EBADF, EINTR, EINVAL, EPERM, ERESTARTSYS
+
+if TYPE_CHECKING:
+    from afinet.kernel.task import Task
+    from afinet.kernel.wait import Kiocb
+
+CLONE_NEWNET: Final = 0x40000000
+
+
+def syscall_enter(task: Task) -> None:
+    kernel = task.kernel
+    kernel.current = task
+    kernel.current_memcg = task.memcg
+
+
+def syscall_exit(task: Task, ret: int) -> int:
+    """Run the softirqs that the call raised; a call to be restarted after a signal is an interrupted one outside."""
+    kernel = task.kernel
+    kernel.current = None
+    kernel.current_memcg = None
+    if kernel.softirq_pending:
+        do_softirq(kernel)
+    return -EINTR if ret == -ERESTARTSYS else ret
+
+
+def abandon(iocb: Kiocb) -> None:
+    """The caller will not call again: let go of what the waiting call holds."""
+    iocb_release(iocb)
+
+
+# -- sockets ---------------------------------------------------------------------------------------------------------------
+
+
+def sys_socket(task: Task, family: int, type: int, protocol: int) -> int:
+    """A descriptor or -errno."""
+    syscall_enter(task)
+    return syscall_exit(task, socket.__sys_socket(task, family, type, protocol))
+
+
+def sys_socketpair(task: Task, family: int, type: int, protocol: int) -> tuple[int, int, int]:
+    """(0, fd, fd) or (-errno, -1, -1)."""
+    syscall_enter(task)
+    err, fd1, fd2 = socket.__sys_socketpair(task, family, type, protocol)
+    return syscall_exit(task, err), fd1, fd2
+
+
+def sys_bind(task: Task, fd: int, addr: bytes) -> int:
+    syscall_enter(task)
+    return syscall_exit(task, socket.__sys_bind(task, fd, addr))
+
+
+def sys_connect(task: Task, iocb: Kiocb, fd: int, addr: bytes) -> int:
+    syscall_enter(task)
+    return syscall_exit(task, socket.__sys_connect(task, iocb, fd, addr))
+
+
+def sys_listen(task: Task, fd: int, backlog: int) -> int:
+    syscall_enter(task)
+    return syscall_exit(task, socket.__sys_listen(task, fd, backlog))
+
+
+def sys_accept4(task: Task, iocb: Kiocb, fd: int, flags: int) -> tuple[int, bytes]:
+    """(descriptor or -errno, the peer's address)."""
+    syscall_enter(task)
+    ret, addr = socket.__sys_accept4(task, iocb, fd, flags)
+    return syscall_exit(task, ret), addr
+
+
+def sys_accept(task: Task, iocb: Kiocb, fd: int) -> tuple[int, bytes]:
+    return sys_accept4(task, iocb, fd, 0)
+
+
+def sys_getsockname(task: Task, fd: int) -> tuple[int, bytes]:
+    """(0, address) or (-errno, b"")."""
+    syscall_enter(task)
+    err, addr = socket.__sys_getsockname(task, fd)
+    return syscall_exit(task, err), addr
+
+
+def sys_getpeername(task: Task, fd: int) -> tuple[int, bytes]:
+    syscall_enter(task)
+    err, addr = socket.__sys_getpeername(task, fd)
+    return syscall_exit(task, err), addr
+
+
+def sys_sendto(task: Task, iocb: Kiocb, fd: int, data: bytes, flags: int, addr: bytes) -> int:
+    """How many bytes were taken, or -errno. `addr` is b"" for none."""
+    syscall_enter(task)
+    return syscall_exit(task, socket.__sys_sendto(task, iocb, fd, data, flags, addr))
+
+
+def sys_recvfrom(task: Task, iocb: Kiocb, fd: int, size: int, flags: int) -> tuple[int, list[bytes], bytes]:
+    """(number of bytes or -errno, the bytes, the sender's address or b""). With MSG_TRUNC the number may exceed the bytes."""
+    syscall_enter(task)
+    n, pieces, addr = socket.__sys_recvfrom(task, iocb, fd, size, flags)
+    return syscall_exit(task, n), pieces, addr
+
+
+def sys_sendmsg(task: Task, iocb: Kiocb, fd: int, data: bytes, control: bytes, flags: int, addr: bytes) -> int:
+    """As sys_sendto, with packed control messages."""
+    syscall_enter(task)
+    return syscall_exit(task, socket.__sys_sendmsg(task, iocb, fd, data, control, flags, addr))
+
+
+def sys_recvmsg(
+    task: Task, iocb: Kiocb, fd: int, size: int, controllen: int, flags: int
+) -> tuple[int, list[bytes], bytes, int, bytes]:
+    """(number or -errno, the bytes, control messages within `controllen` bytes, msg_flags, the sender's address)."""
+    syscall_enter(task)
+    n, pieces, control, msg_flags, addr = socket.__sys_recvmsg(task, iocb, fd, size, controllen, flags)
+    return syscall_exit(task, n), pieces, control, msg_flags, addr
+
+
+def sys_shutdown(task: Task, fd: int, how: int) -> int:
+    syscall_enter(task)
+    return syscall_exit(task, socket.__sys_shutdown(task, fd, how))
+
+
+def sys_setsockopt(task: Task, fd: int, level: int, optname: int, optval: bytes) -> int:
+    syscall_enter(task)
+    return syscall_exit(task, socket.__sys_setsockopt(task, fd, level, optname, optval))
+
+
+def sys_getsockopt(task: Task, fd: int, level: int, optname: int, optlen: int) -> tuple[int, bytes]:
+    """(0, value) or (-errno, b"")."""
+    syscall_enter(task)
+    err, value = socket.__sys_getsockopt(task, fd, level, optname, optlen)
+    return syscall_exit(task, err), value
+
+
+# -- files -----------------------------------------------------------------------------------------------------------------
+
+
+def sys_read(task: Task, iocb: Kiocb, fd: int, count: int) -> tuple[int, list[bytes]]:
+    """(number of bytes or -errno, the bytes)."""
+    file = iocb.ki_filp
+    if file is None:
+        file = fdget(task.files, fd)
+        if file is None or not file.f_mode & FMODE_READ:
+            return -EBADF, []
+    if count < 0:
+        return -EINVAL, []
+    syscall_enter(task)
+    n, pieces = file.read(iocb, count)
+    return syscall_exit(task, socket.fput_light(iocb, file, n)), pieces
+
+
+def sys_write(task: Task, iocb: Kiocb, fd: int, data: bytes) -> int:
+    """How many bytes were taken, or -errno."""
+    file = iocb.ki_filp
+    if file is None:
+        file = fdget(task.files, fd)
+        if file is None or not file.f_mode & FMODE_WRITE:
+            return -EBADF
+    syscall_enter(task)
+    return syscall_exit(task, socket.fput_light(iocb, file, file.write(iocb, data)))
+
+
+def sys_close(task: Task, iocb: Kiocb, fd: int) -> int:
+    """The descriptor is free after the first call, whatever it answers; SO_LINGER may make the call wait."""
+    syscall_enter(task)
+    return syscall_exit(task, fs_file.filp_close(iocb, task.files, fd))
+
+
+def sys_fcntl(task: Task, fd: int, cmd: int, arg: int) -> int:
+    return fs_file.do_fcntl(task, fd, cmd, arg)
+
+
+def sys_ioctl(task: Task, fd: int, cmd: int, arg: bytes) -> tuple[int, bytes]:
+    """(a number or -errno, what the buffer `arg` becomes; b"" for unchanged)."""
+    syscall_enter(task)
+    ret, out = ioctl.ksys_ioctl(task, fd, cmd, arg)
+    return syscall_exit(task, ret), out
+
+
+def sys_dup(task: Task, fd: int) -> int:
+    return fs_file.ksys_dup(task, fd)
+
+
+def sys_dup2(task: Task, oldfd: int, newfd: int) -> int:
+    syscall_enter(task)
+    return syscall_exit(task, fs_file.ksys_dup2(task, oldfd, newfd))
+
+
+def sys_dup3(task: Task, oldfd: int, newfd: int, flags: int) -> int:
+    syscall_enter(task)
+    return syscall_exit(task, fs_file.ksys_dup3(task, oldfd, newfd, flags))
+
+
+def sys_poll(task: Task, iocb: Kiocb, fds: list[tuple[int, int]], timeout: int) -> tuple[int, list[int]]:
+    """`fds` are (descriptor, events), `timeout` is in ns, negative for ever. (how many are ready or -errno, revents)."""
+    syscall_enter(task)
+    n, revents = select.do_poll(task, iocb, fds, timeout)
+    return syscall_exit(task, n), revents
+
+
+def sys_select(
+    task: Task, iocb: Kiocb, readfds: list[int], writefds: list[int], exceptfds: list[int], timeout: int
+) -> tuple[int, list[int], list[int], list[int]]:
+    """(how many or -errno, readable, writable, exceptional)."""
+    syscall_enter(task)
+    n, r, w, x = select.do_select(task, iocb, readfds, writefds, exceptfds, timeout)
+    return syscall_exit(task, n), r, w, x
+
+
+# -- the process -----------------------------------------------------------------------------------------------------------
+
+
+def sys_getpid(task: Task) -> int:
+    return task.pid
+
+
+def sys_getuid(task: Task) -> int:
+    return task.cred.uid
+
+
+def sys_getgid(task: Task) -> int:
+    return task.cred.gid
+
+
+def sys_unshare(task: Task, flags: int) -> int:
+    """Only CLONE_NEWNET: move the task to a new, empty network namespace."""
+    if flags & ~CLONE_NEWNET:
+        return -EINVAL
+    if flags & CLONE_NEWNET:
+        if not task.cred.cap_effective >> CAP_SYS_ADMIN & 1:
+            return -EPERM
+        task.net_ns = copy_net_ns(task.kernel)
+    return 0
+
+
+def sys_exit(task: Task) -> int:
+    """The process ends: every descriptor is closed, nothing lingers. Calls of it that wait must be interrupted or abandoned first."""
+    syscall_enter(task)
+    task.exiting = True
+    fs_file.exit_files(task)
+    task.kernel.tasks.pop(task.pid, None)
+    return syscall_exit(task, 0)
