@@ -1,13 +1,12 @@
 """net/core/datagram.c: receiving datagrams, and the error queue that Linux keeps in skbuff.c and sock.c.
 
-Up: a protocol's softirq side calls `sk_filter`, then `sock_queue_rcv_skb_reason`, which charges the packet to the receiver or refuses
-it. Down: recvmsg calls `__skb_recv_datagram`, which takes a packet, peeks at one, or says what to wait for, and then
+Up: a protocol's softirq side calls `sock_queue_rcv_skb_reason`, which charges the packet to the receiver or refuses it. Down: recvmsg calls `__skb_recv_datagram`, which takes a packet, peeks at one, or says what to wait for, and then
 `skb_copy_datagram_msg`, which shares the packet's bytes with the message instead of copying them.
 
 Errors that came by ICMP, or that a send of this host's met, wait in the error queue of a sock that asked for them (IP_RECVERR):
 `sock_queue_err_skb`, `sock_dequeue_err_skb`.
 
-Left out: zerocopy receive, csum-and-copy, and the programs of SO_ATTACH_FILTER (sk_filter asks the security hooks only).
+Left out: zerocopy receive, and csum-and-copy (a checksum is verified before the bytes are handed over).
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Final, cast
 
 from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_PROTO_MEM,
-    SKB_DROP_REASON_SECURITY_HOOK,
     SKB_DROP_REASON_SOCKET_RCVBUFF,
 )
 from afinet.net.core.skbuff import (
@@ -41,7 +39,6 @@ from afinet.net.core.sock import (
     sock_rcvtimeo,
     sock_writeable,
 )
-from afinet.security import security
 from afinet.uapi.errno import EAGAIN, ENOMEM, ENOTCONN
 from afinet.uapi.errqueue import SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6
 from afinet.uapi.eventpoll import (
@@ -90,16 +87,6 @@ def connection_based(sk: Sock) -> bool:
 
 
 # -- softirq side ----------------------------------------------------------------------------------------------------------
-
-
-def sk_filter(sk: Sock, skb: SkBuff) -> int:
-    """sk_filter_trim_cap: whether the packet may go to `sk`. 0, or the reason for which the caller must drop it.
-
-    Here a socket filter would be run; there is none to attach yet.
-    """
-    if sk.kernel.security_hooks and security.security_sock_rcv_skb(sk, skb):
-        return SKB_DROP_REASON_SECURITY_HOOK
-    return 0
 
 
 def sock_queue_rcv_skb_reason(sk: Sock, skb: SkBuff) -> int:

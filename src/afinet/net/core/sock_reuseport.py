@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from afinet.uapi.tcp import TCP_ESTABLISHED
+
 if TYPE_CHECKING:
     from afinet.net.core.sock import Sock
 
@@ -15,10 +17,11 @@ if TYPE_CHECKING:
 class SockReuseport:
     """struct sock_reuseport."""
 
-    __slots__ = ("socks",)
+    __slots__ = ("has_conns", "socks")
 
     def __init__(self) -> None:
         self.socks: list[Sock] = []  # in order of joining
+        self.has_conns: bool = False  # a member is, or was, a connected datagram sock: the lookup must score them one by one
 
 
 def reuseport_alloc(sk: Sock) -> None:
@@ -55,14 +58,34 @@ def reuseport_detach_sock(sk: Sock) -> None:
             return
 
 
+def reuseport_has_conns(sk: Sock) -> bool:
+    group = sk.sk_reuseport_cb
+    return group is not None and group.has_conns
+
+
+def reuseport_has_conns_set(sk: Sock) -> None:
+    """A datagram sock connects."""
+    if sk.sk_reuseport_cb is not None:
+        sk.sk_reuseport_cb.has_conns = True
+
+
 def reciprocal_scale(val: int, ep_ro: int) -> int:
     """A 32-bit `val` mapped onto [0, ep_ro)."""
     return (val & 0xFFFFFFFF) * ep_ro >> 32
 
 
 def reuseport_select_sock(sk: Sock, hash: int) -> Sock | None:
-    """The member of the group of `sk` that 32-bit `hash` belongs to; None where there is no group."""
+    """The member of the group of `sk` that 32-bit `hash` belongs to, connected ones passed over; None where there is none."""
     group = sk.sk_reuseport_cb
-    if group is None or not group.socks:
+    if group is None:
         return None
-    return group.socks[reciprocal_scale(hash, len(group.socks))]
+    socks = group.socks
+    n = len(socks)
+    if n == 0:
+        return None
+    first = reciprocal_scale(hash, n)
+    for i in range(n):
+        member = socks[(first + i) % n]
+        if member.sk_state != TCP_ESTABLISHED:
+            return member
+    return None

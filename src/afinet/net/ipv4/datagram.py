@@ -1,10 +1,15 @@
-"""net/ipv4/datagram.c: connect() for datagram sockets, which only fixes the peer."""
+"""net/ipv4/datagram.c: connect() for UDP, raw and ping sockets, which only fixes the peer; and the route that they keep for it.
+
+ip4_datagram_connect at the system call; ip4_datagram_release_cb whenever the sock is let go, since what came in meanwhile may have
+made its route stale.
+"""
 
 from __future__ import annotations
 
 from afinet.net.core.flow import Flowi4
-from afinet.net.core.sock import SOCK_BROADCAST, sk_dst_reset, sk_dst_set, sock_flag
-from afinet.net.ipv4 import route
+from afinet.net.core.sock import SOCK_BROADCAST, Sock, lock_sock, release_sock, sk_dst_reset, sk_dst_set, sock_flag
+from afinet.net.core.sock_reuseport import reuseport_has_conns_set
+from afinet.net.ipv4 import af_inet, route
 from afinet.net.ipv4.inet_sock import InetSock
 from afinet.uapi.errno import EACCES, EAFNOSUPPORT, EINVAL, ENETUNREACH
 from afinet.uapi.in_ import ipv4_is_multicast
@@ -16,14 +21,16 @@ from afinet.uapi.tcp import TCP_ESTABLISHED
 
 
 def __ip4_datagram_connect(sk: InetSock, uaddr: bytes) -> int:
+    """Fix the peer and, where bind() left them open, the addresses. 0, -EINVAL, -EAFNOSUPPORT, -EACCES (broadcast without
+    SO_BROADCAST) or the route's error; nothing but the cached route is changed on an error."""
     if len(uaddr) < SIZEOF_SOCKADDR_IN:
         return -EINVAL
-    family = sa_family(uaddr)
-    daddr, port = unpack_sockaddr_in(uaddr)
-    if family != AF_INET:
+    if sa_family(uaddr) != AF_INET:
         return -EAFNOSUPPORT
+    daddr, port = unpack_sockaddr_in(uaddr)
     sk_dst_reset(sk)
     oif = sk.sk_bound_dev_if
+    # A sock that was connected before keeps the source address of that time.
     saddr = sk.inet_saddr
     if ipv4_is_multicast(daddr):
         if not oif:
@@ -47,14 +54,30 @@ def __ip4_datagram_connect(sk: InetSock, uaddr: bytes) -> int:
         sk.sk_prot.rehash(sk)
     sk.inet_daddr = fl4.daddr
     sk.inet_dport = port
+    reuseport_has_conns_set(sk)
     sk.sk_state = TCP_ESTABLISHED
     sk.sk_txhash = sk.kernel.random("txhash").get_random_u32() or 1
     sk.inet_id = sk.kernel.random("ipid").get_random_u32() & 0xFFFF
-    sk.sk_prot.rehash(sk)
     sk_dst_set(sk, rt)
     return 0
 
 
 def ip4_datagram_connect(sk: InetSock, uaddr: bytes) -> int:
-    """Fix the peer and the source address. 0, -EINVAL, -EAFNOSUPPORT, -EACCES (broadcast) or the route's error."""
-    return __ip4_datagram_connect(sk, uaddr)
+    """__ip4_datagram_connect with the sock owned."""
+    lock_sock(sk)
+    err = __ip4_datagram_connect(sk, uaddr)
+    release_sock(sk)
+    return err
+
+
+def ip4_datagram_release_cb(sk: Sock) -> None:
+    """Look the route of a connected sock up anew when it no longer holds, so that SO_ERROR, IP_MTU and the next send see the new
+    one."""
+    dst = sk.sk_dst_cache
+    if dst is None or not dst.obsolete or dst.check(0):
+        return
+    assert isinstance(sk, InetSock)
+    fl4 = Flowi4()
+    af_inet.inet_sk_init_flowi4(sk, fl4)
+    _, rt = route.ip_route_output_flow(sk.sk_net, fl4, sk)
+    sk_dst_set(sk, rt)
