@@ -21,7 +21,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from afinet.fs.file import iocb_release
 from afinet.kernel.machine import Kernel
+from afinet.kernel.random import RandomStream
 from afinet.kernel.task import Task
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_MSEC, NSEC_PER_SEC
 from afinet.kernel.wait import WQ_FLAG_EXCLUSIVE, Kiocb, WaitQueueEntry, WaitQueueHead, add_wait_queue, remove_wait_queue
@@ -233,22 +235,22 @@ class SimTask(Event):
         deadline = iocb.ki_deadline
         if deadline < 0:
             deadline = MAX_SCHEDULE_TIMEOUT
+        entries: list[tuple[WaitQueueHead, _Waiter]] = []
         wq = iocb.ki_wq
         if wq is not None:
             entry = _Waiter(self, iocb.ki_mask, WQ_FLAG_EXCLUSIVE if iocb.ki_exclusive else 0)
             add_wait_queue(wq, entry)
-            try:
-                self.park(deadline, what, fd)
-            finally:
-                remove_wait_queue(wq, entry)
-            return
-        entries: list[tuple[WaitQueueHead, _Waiter]] = []
-        for head, mask in iocb.ki_poll or ():
-            entry = _Waiter(self, mask, 0)
-            entries.append((head, entry))
-            add_wait_queue(head, entry)
+            entries.append((wq, entry))
+        else:
+            for head, mask in iocb.ki_poll or ():
+                entry = _Waiter(self, mask, 0)
+                entries.append((head, entry))
+                add_wait_queue(head, entry)
         try:
             self.park(deadline, what, fd)
+        except TaskKilled:
+            iocb_release(iocb)  # the call is given up: so is the file that it held
+            raise
         finally:
             for head, entry in entries:
                 remove_wait_queue(head, entry)
@@ -281,17 +283,30 @@ class SimTask(Event):
     def result(self) -> Any:
         """What the function returned. Its exception is raised here; RuntimeError while it has not ended."""
         if not self.done:
-            raise RuntimeError(f"{self.name} on {self.kernel.hostname} has not ended: net.run(until={self.name}) runs it to its end")
+            where = f"{self.name} on {self.kernel.hostname}"
+            raise RuntimeError(f"{where} has not ended: net.run(until={self.name}) runs it to its end")
         if self.error is not None:
             raise self.error
         return self.value
 
 
+class Resolver:
+    """What knows the names of a Network's hosts."""
+
+    def lookup(self, kernel: Kernel, name: str) -> list[int]:
+        """The addresses of `name` as `kernel` sees it, the nearest first; empty if there is no such name."""
+        return []
+
+    def reverse(self, kernel: Kernel, addr: int) -> str | None:
+        return None
+
+
 class VirtualRunner:
     """The tasks and the hub of one Network."""
 
-    def __init__(self, now: int) -> None:
+    def __init__(self, now: int, seed: bytes = b"") -> None:
         self.hub = Hub(now)
+        self.urandom = RandomStream(seed, "urandom")  # what os.urandom gives the tasks
         self.tasks: dict[int, SimTask] = {}  # alive, in the order of their making
         self.threads: dict[int, int] = {}  # id of a process -> how many of its threads are alive
         self.ident_seq = 0
@@ -302,11 +317,18 @@ class VirtualRunner:
         self.last_ran = now  # when a task last had its turn (ns)
         self.goal: Callable[[], bool] | None = None
         self.driving = False
+        self.resolver: Resolver | None = None
+        self.default_timeout: dict[int, float] = {}  # id of a process -> socket.setdefaulttimeout
         self._next_gc = GC_YOUNG
         self._next_full = GC_FULL
 
     def spawn(
-        self, process: Task, fn: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None, name: str = ""
+        self,
+        process: Task,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        name: str = "",
     ) -> SimTask:
         """A new thread of `process`, which runs when its turn comes."""
         task = SimTask(self, process, fn, args, kwargs or {}, name or getattr(fn, "__name__", "task"))
@@ -323,6 +345,7 @@ class VirtualRunner:
             self.threads[id(task.process)] = left
         else:
             del self.threads[id(task.process)]
+            self.default_timeout.pop(id(task.process), None)
             self.process_exit(task.process)
         if task.error is not None and not task.watched and not isinstance(task.error, SystemExit):
             self.task_failed(task)

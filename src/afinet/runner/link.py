@@ -1,0 +1,213 @@
+"""One direction of a simulated link: the Wire behind a veth end, and the events that bring its packets to the other end.
+
+What happens to a packet, in this order:
+
+1. A cut link loses it.
+2. With a rate, it waits for those before it: a drop-tail queue, bounded in packets or bytes. No event is spent on leaving the queue:
+   when each packet's last bit leaves is computed when it comes (integers; what a division leaves over is carried to the next).
+3. netem's engine (net/sched/sch_netem.py) says whether it is lost on the way, doubled, damaged, sent ahead, and how long it travels.
+   What is lost has used the link's rate, unlike in the qdisc, which loses it first.
+4. It arrives: one heap of packets in flight a direction, and one event of the hub for the first of them; what arrives at the same
+   instant arrives together.
+
+As under sch_netem, a packet that is queued or under way is no longer charged to its sender's socket, so a sender can fill the
+queue: a link stands for a path, not for a network card.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Final
+
+from afinet.drivers.veth import Wire, veth_receive
+from afinet.kernel.random import RandomStream
+from afinet.kernel.time import NSEC_PER_SEC
+from afinet.net.core.drop_reason import SKB_DROP_REASON_LINK_LOSS, SKB_DROP_REASON_QDISC_DROP
+from afinet.net.core.netdevice import NETDEV_TX_OK, dev_net
+from afinet.net.core.skbuff import SkBuff, kfree_skb_reason, skb_clone, skb_orphan
+from afinet.net.sched.sch_netem import CLG_RANDOM, Netem, netem_corrupt
+from afinet.runner.hub import Event, Hub, HubKernel
+
+if TYPE_CHECKING:
+    from afinet.net.core.netdevice import NetDevice
+
+# Packets handed to the peer before its softirq runs: far below net.core.netdev_max_backlog, which bounds what it takes at once.
+BATCH: Final = 64
+
+
+class LinkEnd(Wire):
+    """The direction away from one end. Set the parameters, then `changed`; they may change while packets are under way."""
+
+    __slots__ = (
+        "busy_until",
+        "bytes",
+        "corrupted",
+        "cut",
+        "duplicated",
+        "event",
+        "flight",
+        "hub",
+        "limit",
+        "limit_bytes",
+        "lost",
+        "netem",
+        "overflowed",
+        "packets",
+        "peer",
+        "place",
+        "plain",
+        "queued_bytes",
+        "rate",
+        "remainder",
+        "seq",
+        "waiting",
+    )
+
+    peer: NetDevice  # the device at the other end, and its Kernel's place in the hub
+    place: HubKernel
+
+    def __init__(self, hub: Hub, random: RandomStream) -> None:
+        self.hub: Hub = hub
+        self.netem: Netem = Netem(random)
+        self.rate: int = 0  # bits a second; 0: no limit
+        self.limit: int = 1000  # packets that may wait; 0: no limit
+        self.limit_bytes: int = 0
+        self.cut: bool = False
+        self.plain: bool = True  # the engine decides nothing: every packet travels `latency`
+        # the queue: when each waiting packet's first bit leaves, and its length
+        self.waiting: deque[tuple[int, int]] = deque()
+        self.queued_bytes: int = 0
+        self.busy_until: int = 0
+        self.remainder: int = 0
+        self.flight: list[tuple[int, int, SkBuff]] = []
+        self.seq: int = 0
+        self.event: LinkEvent = LinkEvent(self)
+        # what became of the packets
+        self.packets: int = 0  # arrived
+        self.bytes: int = 0
+        self.lost: int = 0
+        self.overflowed: int = 0
+        self.duplicated: int = 0
+        self.corrupted: int = 0
+
+    def connect(self, peer: NetDevice, place: HubKernel) -> None:
+        """Where packets arrive."""
+        self.peer = peer
+        self.place = place
+
+    def changed(self) -> None:
+        """The parameters were changed."""
+        q = self.netem
+        self.plain = not (q.jitter or q.loss or q.loss_model != CLG_RANDOM or q.duplicate or q.corrupt or q.gap)
+
+    def transmit(self, skb: SkBuff, dev: NetDevice) -> int:
+        if skb.destructor:
+            skb_orphan(skb)
+        if self.cut:
+            self.lost += 1
+            kfree_skb_reason(dev_net(dev), skb, SKB_DROP_REASON_LINK_LOSS)
+            return NETDEV_TX_OK
+        when = self.hub.now
+        rate = self.rate
+        if rate:
+            length = skb.len
+            busy = self.busy_until
+            if busy > when:
+                waiting = self.waiting
+                while waiting and waiting[0][0] <= when:
+                    self.queued_bytes -= waiting.popleft()[1]
+                limit_bytes = self.limit_bytes
+                if (self.limit and len(waiting) >= self.limit) or (limit_bytes and self.queued_bytes + length > limit_bytes):
+                    self.overflowed += 1
+                    dev.stats.tx_dropped += 1
+                    kfree_skb_reason(dev_net(dev), skb, SKB_DROP_REASON_QDISC_DROP)
+                    return NETDEV_TX_OK
+                waiting.append((busy, length))
+                self.queued_bytes += length
+                when = busy
+                work = length * (8 * NSEC_PER_SEC) + self.remainder
+            else:
+                if self.waiting:
+                    self.waiting.clear()
+                    self.queued_bytes = 0
+                work = length * (8 * NSEC_PER_SEC)
+            spent = work // rate
+            self.remainder = work - spent * rate
+            when += spent
+            self.busy_until = when
+        if self.plain:
+            self.send(skb, when + self.netem.latency)
+        else:
+            self.impair(skb, dev, when)
+        return NETDEV_TX_OK
+
+    def impair(self, skb: SkBuff, dev: NetDevice, when: int) -> None:
+        """Let the engine decide about a packet whose last bit leaves at `when`."""
+        q = self.netem
+        count = 1
+        if q.duplicate_event():
+            count = 2
+        if q.loss_event():
+            count -= 1
+            self.lost += 1
+        if count == 0:
+            kfree_skb_reason(dev_net(dev), skb, SKB_DROP_REASON_LINK_LOSS)
+            return
+        if count == 2:
+            self.duplicated += 1
+            twin = skb_clone(skb)
+            self.send(twin, when + q.delay())
+        if q.corrupt_event() and netem_corrupt(q, skb) == 0:
+            self.corrupted += 1
+        if q.reorder_event():
+            self.send(skb, when)
+        else:
+            self.send(skb, when + q.delay())
+
+    def send(self, skb: SkBuff, when: int) -> None:
+        """On its way, to arrive at `when`."""
+        flight = self.flight
+        seq = self.seq + 1
+        self.seq = seq
+        heappush(flight, (when, seq, skb))
+        if flight[0][1] == seq:
+            self.hub.schedule(self.event, when)
+
+    def arrive(self) -> None:
+        """Bring what is due to the other end, and let its Kernel run."""
+        hub = self.hub
+        now = hub.now
+        flight = self.flight
+        place = self.place
+        peer = self.peer
+        kernel = place.kernel
+        if kernel.now < now:
+            kernel.now = now
+        n = 0
+        while flight and flight[0][0] <= now:
+            skb = heappop(flight)[2]
+            self.packets += 1
+            self.bytes += skb.len
+            veth_receive(peer, skb)
+            n += 1
+            if n == BATCH:
+                n = 0
+                place.run()
+        if n:
+            place.run()
+        if flight:
+            hub.schedule(self.event, flight[0][0])
+
+
+class LinkEvent(Event):
+    """The first packet in flight arrives."""
+
+    __slots__ = ("end",)
+
+    def __init__(self, end: LinkEnd) -> None:
+        super().__init__()
+        self.end: LinkEnd = end
+
+    def fire(self, hub: Hub) -> None:
+        self.end.arrive()

@@ -1,0 +1,166 @@
+"""A host of a Network: a Kernel with `lo` up, and the programs that run on it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from afinet.init.main import new_task, start_kernel
+from afinet.kernel.machine import Kernel
+from afinet.kernel.random import RandomStream
+from afinet.kernel.sysctl import CtlTable, sysctl_path, sysctl_read, sysctl_write
+from afinet.net.core.dev import dev_open
+from afinet.net.core.net_namespace import Net
+from afinet.net.core.netdevice import NetDevice
+from afinet.net.ipv4.devinet import inet_addr_add
+from afinet.net.ipv4.fib_frontend import ip_route_add
+from afinet.runner.virtual import SimTask
+from afinet.sim.units import UsageError, format_address, parse_address
+from afinet.stdlib.install import installed
+from afinet.uapi.errno import EEXIST
+
+if TYPE_CHECKING:
+    from afinet.sim.link import Link
+    from afinet.sim.network import Network
+
+
+class Host:
+    """Made by `Network.host`. `kernel` is its machine, `net` the machine's network namespace."""
+
+    def __init__(self, network: Network, name: str, hz: int, router: bool | None) -> None:
+        self.network = network
+        self.name = name
+        self.router = router  # None: it is one when it has two links or more
+        self.kernel: Kernel = start_kernel(name, RandomStream(network.seed_bytes, f"host {name}").get_random_bytes(32), hz)
+        assert self.kernel.init_net is not None
+        self.net: Net = self.kernel.init_net
+        self.place = network.runner.hub.attach(self.kernel)
+        self.links: list[Link] = []
+        assert self.net.loopback_dev is not None
+        dev_open(self.net.loopback_dev)
+
+    def __repr__(self) -> str:
+        return f"<host {self.name}>"
+
+    # -- programs -----------------------------------------------------------------------------------------------------
+
+    def spawn(self, fn: Callable[..., Any] | None = None, *args: Any, name: str = "", **kwargs: Any) -> Any:
+        """Start `fn(*args, **kwargs)` as a program on this host: a process with descriptors of its own. Returns its task.
+
+        As a decorator, `@host.spawn` or `@host.spawn(name="server")`, it leaves the task under the function's name:
+        `net.run(until=fetch)`, then `fetch.result()`. The program begins when the network runs.
+        """
+        if fn is None:
+
+            def decorate(function: Callable[..., Any]) -> SimTask:
+                task: SimTask = self.spawn(function, *args, name=name, **kwargs)
+                return task
+
+            return decorate
+        if not callable(fn):
+            raise UsageError(f"{self.name}.spawn({fn!r}): give it a function, and its arguments after it")
+        if inspect.iscoroutinefunction(fn):
+            return self._spawn_coroutine(fn, args, kwargs, name)
+        name = name or getattr(fn, "__name__", type(fn).__name__)
+        process = new_task(self.kernel, self.net, name, None)
+        return self.network.runner.spawn(process, fn, args, kwargs, name)
+
+    def _spawn_coroutine(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+    ) -> SimTask:
+        name = name or fn.__name__
+        if not installed():
+            raise NotImplementedError(
+                f"{name} is a coroutine function: asyncio runs on a simulated host under `afinet run`, where its modules are over "
+                "the simulated ones; inside an ordinary process it will in a later release"
+            )
+
+        def run_coroutine() -> Any:
+            import asyncio
+
+            return asyncio.run(fn(*args, **kwargs))
+
+        task: SimTask = self.spawn(run_coroutine, name=name)
+        return task
+
+    # -- configuration ------------------------------------------------------------------------------------------------
+
+    def sysctl(self, name: str, value: object = None) -> str:
+        """Read /proc/sys (`host.sysctl("net.ipv4.tcp_rmem")`), or write it when a value is given. Returns the text that is there
+        then. A list or tuple is written as a vector."""
+        tables = (self.net.sysctl_table, self.kernel.sysctl_table)
+        table = next((t for t in tables if sysctl_path(name) in t), None)
+        if table is None:
+            raise UsageError(f"{self.name} has no sysctl {name!r}{_nearest(name, tables)}")
+        if value is not None:
+            text = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(int(value) if value is True else value)
+            err = sysctl_write(table, name, text)
+            if err:
+                raise UsageError(f"{self.name}: sysctl {name} takes no {text!r} (it is {sysctl_read(table, name)!r} now)")
+        now = sysctl_read(table, name)
+        return now if isinstance(now, str) else ""
+
+    @property
+    def devices(self) -> list[NetDevice]:
+        """`lo` and the ends of the links."""
+        return list(self.net.dev_by_index.values())
+
+    @property
+    def addresses(self) -> list[str]:
+        """All addresses but lo's, in the order of the devices."""
+        return [format_address(a) for a in self.ipv4_addresses()]
+
+    @property
+    def address(self) -> str:
+        """The first address."""
+        addresses = self.addresses
+        if not addresses:
+            raise UsageError(f"{self.name} has no address: net.link({self.name}, ...) gives it one")
+        return addresses[0]
+
+    def ipv4_addresses(self) -> list[int]:
+        out = []
+        for dev in self.devices:
+            if dev is not self.net.loopback_dev and dev.ip_ptr is not None:
+                out += [ifa.ifa_local for ifa in dev.ip_ptr.ifa_list]
+        return out
+
+    def device(self, name: str) -> NetDevice:
+        """`ip link show NAME`."""
+        dev = self.net.dev_by_name.get(name)
+        if dev is None:
+            raise UsageError(f"{self.name} has no device {name!r}: it has {', '.join(self.net.dev_by_name)}")
+        return dev
+
+    def add_address(self, address: str, device: str) -> None:
+        """`ip addr add ADDRESS dev DEVICE`."""
+        addr, plen = parse_address(address)
+        err = inet_addr_add(self.device(device), addr, plen)
+        if err == -EEXIST:
+            raise UsageError(f"{self.name}: {device} has the address {address} already")
+        if err:
+            raise UsageError(f"{self.name}: {device} cannot have the address {address} (error {-err})")
+        self.network.addresses_changed()
+
+    def add_route(self, destination: str, via: str = "", device: str = "") -> None:
+        """`ip route add DESTINATION via VIA dev DEVICE`; "default" is 0.0.0.0/0."""
+        dst, plen = (0, 0) if destination == "default" else parse_address(destination, "destination")
+        gateway = parse_address(via, "via")[0] if via else 0
+        if device:
+            self.device(device)
+        err = ip_route_add(self.net, dst, plen, gateway, device)
+        if err == -EEXIST:
+            raise UsageError(f"{self.name} has a route to {destination} already")
+        if err:
+            raise UsageError(f"{self.name}: no route to {destination} via {via or device!r} (error {-err}): is that a neighbour?")
+
+
+def _nearest(name: str, tables: tuple[dict[str, CtlTable], ...]) -> str:
+    import difflib
+
+    known = [path for table in tables for path in table]
+    found = difflib.get_close_matches(sysctl_path(name), known, 1)
+    return f": did you mean {found[0].replace('/', '.')!r}?" if found else ""
+
+

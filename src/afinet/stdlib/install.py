@@ -1,0 +1,108 @@
+"""Way (a) of DESIGN.md, section 5: a process of our own, in which the stand-ins are there before anything else is imported.
+
+`afinet run` starts Python without `site` and with a fixed PYTHONHASHSEED, calls `install`, and only then lets site run and the
+scenario begin. `_thread`, `time`, `select` and `_socket` in sys.modules are ours from then on, so that threading, socket, selectors,
+asyncio and everything above them are the standard library's own files over our modules. Each stand-in looks at who calls: a
+simulated task, or any other thread, for which it passes through.
+
+What had been imported before (by the interpreter's own start) is mended by identity: a name that still means the host's function
+is bound to ours. Chance is patched here as well: in a task, os.urandom, and with it uuid, secrets and random's seeding, draws
+from the Network's seed.
+
+Not covered yet: datetime.now() in C, files and processes, modules in C that take locks or start threads by themselves.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from afinet.kernel.random import RandomStream
+from afinet.runner import real
+from afinet.runner.virtual import current_task
+
+# Modules whose C version blocks where the hub cannot see it; without it, the standard library uses its Python version.
+_WITHOUT = ("_queue",)
+
+_urandom = real.os.urandom
+
+
+def urandom(size: int, /) -> bytes:
+    task = current_task()
+    return _urandom(size) if task is None else task.runner.urandom.get_random_bytes(size)
+
+
+def installed() -> bool:
+    """Whether this process runs over the stand-ins."""
+    return sys.modules["_thread"] is not real._thread
+
+
+def install() -> None:
+    """Put the stand-ins in place. Once a process, before anything imports threading, socket, selectors or random."""
+    if installed():
+        return
+    from afinet.stdlib import _socket, _thread, select, time
+    from afinet.stdlib import os as os_stand_in
+
+    stand_ins: dict[str, ModuleType] = {"_thread": _thread, "time": time, "select": select, "_socket": _socket}
+    replaced: dict[int, Any] = {}
+    for name, ours in stand_ins.items():
+        theirs = getattr(real, name)
+        replaced[id(theirs)] = ours
+        for key, value in vars(theirs).items():
+            new = getattr(ours, key, value)
+            if new is not value and not key.startswith("__") and (callable(value) or isinstance(value, type)):
+                replaced[id(value)] = new
+        sys.modules[name] = ours
+    for name in _WITHOUT:
+        sys.modules[name] = None  # type: ignore[assignment]
+    for key in os_stand_in.REPLACED:
+        replaced[id(getattr(real.os, key))] = getattr(os_stand_in, key)
+    replaced[id(_urandom)] = urandom
+    rebind(replaced)
+
+    _patch_random()
+
+
+def rebind(replaced: dict[int, Any]) -> None:
+    """In every module that is loaded, bind the names of what was replaced to what replaces it. Ours keep what they have."""
+    for name, module in list(sys.modules.items()):
+        if module is None or name == "afinet" or name.startswith("afinet.") or name in ("builtins", "sys"):
+            continue
+        if module is real._thread or module is real.time or module is real.select or module is real._socket:
+            continue
+        space = getattr(module, "__dict__", None)
+        if not isinstance(space, dict):
+            continue
+        for key, value in list(space.items()):
+            if id(value) in replaced and not key.startswith("__"):
+                space[key] = replaced[id(value)]
+
+
+def _patch_random() -> None:
+    """random.Random(), random.seed(): without a value, in a task, from the network's stream."""
+    import random
+
+    host_seed = random.Random.seed
+
+    def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
+        if a is None and current_task() is not None:
+            a = int.from_bytes(urandom(32), "big")
+        host_seed(self, a, version)
+
+    random.Random.seed = seed  # type: ignore[method-assign]
+    random.seed = random._inst.seed  # type: ignore[attr-defined]  # it was bound to the old one
+
+
+def begin(seed: bytes) -> None:
+    """A Network begins: chance and the counters in names start anew."""
+    if not installed():
+        return
+    import itertools
+    import random
+
+    random.seed(int.from_bytes(RandomStream(seed, "random").get_random_bytes(32), "big"))
+    threading = sys.modules.get("threading")
+    if threading is not None and hasattr(threading, "_counter"):
+        threading._counter = itertools.count(1).__next__
