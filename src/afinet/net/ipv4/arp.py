@@ -22,7 +22,9 @@ from afinet.net.core.drop_reason import SKB_DROP_REASON_NEIGH_FAILED, SKB_DROP_R
 from afinet.net.core.eth import dev_hard_header
 from afinet.net.core.flow import Flowi4
 from afinet.net.core.neighbour import (
+    NEIGH_UPDATE_F_ADMIN,
     NEIGH_UPDATE_F_OVERRIDE,
+    NUD_VALID,
     Neighbour,
     NeighTable,
     neigh_create,
@@ -42,11 +44,11 @@ from afinet.net.core.netdevice import (
 )
 from afinet.net.core.skbuff import SkBuff, alloc_skb, consume_skb, kfree_skb_reason, pskb_may_pull
 from afinet.net.ipv4 import devinet, fib_frontend, route
-from afinet.uapi.errno import EINVAL
+from afinet.uapi.errno import EINVAL, ENXIO
 from afinet.uapi.if_ import IFF_LOOPBACK, IFF_NOARP, IFF_POINTOPOINT
 from afinet.uapi.if_ether import ETH_P_ARP, ETH_P_IP
 from afinet.uapi.if_packet import PACKET_HOST, PACKET_LOOPBACK, PACKET_OTHERHOST
-from afinet.uapi.neighbour import NUD_NOARP, NUD_REACHABLE, NUD_STALE
+from afinet.uapi.neighbour import NUD_FAILED, NUD_NOARP, NUD_REACHABLE, NUD_STALE
 from afinet.uapi.rtnetlink import RT_SCOPE_HOST, RT_SCOPE_LINK, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_UNICAST
 from afinet.uapi.snmp import LINUX_MIB_ARPFILTER
 from afinet.wire import arp as arp_wire
@@ -299,6 +301,30 @@ def arp_is_garp(net: Net, op: int, sip: int, tip: int, sha: int, tha: int) -> bo
     if sip != tip or (op == ARPOP_REPLY and sha != tha):
         return False
     return fib_frontend.inet_addr_type(net, sip) == RTN_UNICAST
+
+
+def arp_invalidate(dev: NetDevice, ip: int, force: bool) -> int:
+    """Forget what is known of `ip`, unless it is valid and `force` is not set: an address has become a broadcast address, say.
+    0, or -ENXIO if nothing is known."""
+    tbl = dev_net(dev).arp_tbl
+    if tbl is None:
+        return -ENXIO
+    n = neigh_lookup(tbl, ip, dev)
+    if n is None:
+        return -ENXIO
+    if n.nud_state & NUD_VALID and not force:
+        return 0
+    if n.nud_state & ~NUD_NOARP:
+        neigh_update(n, -1, NUD_FAILED, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
+    neighbour.neigh_remove(n)
+    return 0
+
+
+def arp_ifdown(dev: NetDevice) -> None:
+    """The device has no IPv4 any more."""
+    tbl = dev_net(dev).arp_tbl
+    if tbl is not None:
+        neighbour.neigh_ifdown(tbl, dev)
 
 
 # -- devices ---------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""net/sched/sch_netem.c: a bad network, on purpose: the engine that decides (`Netem`), and the qdisc that applies it (`NetemQdisc`).
+"""net/sched/sch_netem.c: a bad network, on purpose: the engine that decides (`Netem`), and the qdisc that obeys (`NetemQdisc`).
 
 `Netem` holds the parameters and the state of chance of one direction of a link, and answers for each packet: is it lost, is it
 duplicated, damaged, sent ahead of others, and how long is it under way. The simulator's links ask the same questions, so a link
