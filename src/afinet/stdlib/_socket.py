@@ -13,6 +13,7 @@ What is not defined here is the host module's own: constants, byte order, inet_a
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 import warnings
@@ -258,7 +259,7 @@ class socket(_Real):
             raise TypeError(f"{caller}(): AF_INET address must be a pair (host, port)")
         host, port = addr
         text = netdb.host_text(host, f"{caller}(): host")
-        number = port.__index__()
+        number = operator.index(port)
         me = current_task()
         if me is None:
             value = netdb.numeric(text or "0.0.0.0")

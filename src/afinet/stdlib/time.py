@@ -7,6 +7,7 @@ does nothing but read the clock is charged for it (`SimTask.spin`), so that a lo
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 from afinet.runner import real
@@ -98,7 +99,7 @@ def sleep(seconds: Any, /) -> None:
             raise ValueError("Invalid value NaN (not a number)")
         nsec = math.ceil(seconds * 1e9)
     else:
-        nsec = seconds.__index__() * 1_000_000_000
+        nsec = operator.index(seconds) * 1_000_000_000
     if nsec < 0:
         raise ValueError("sleep length must be non-negative")
     task.sleep(nsec)
