@@ -45,6 +45,7 @@ class NetnsIpv4:
         self.sysctl_ip_forward: int = 0
         self.sysctl_ip_no_pmtu_disc: int = 0
         self.sysctl_ip_fwd_use_pmtu: int = 0
+        self.sysctl_ip_fwd_update_priority: int = 1
         self.sysctl_ip_nonlocal_bind: int = 0
         self.sysctl_ip_autobind_reuse: int = 0
         self.sysctl_ip_dynaddr: int = 0
