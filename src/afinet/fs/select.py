@@ -86,10 +86,8 @@ def do_poll(task: Task, iocb: Kiocb, fds: list[tuple[int, int]], timeout: int) -
 def do_select(
     task: Task, iocb: Kiocb, inp: list[int], outp: list[int], exp: list[int], timeout: int
 ) -> tuple[int, list[int], list[int], list[int]]:
-    """select(2) over descriptors instead of bit maps. (how many bits are set or -errno, readable, writable, exceptional), each in the
-    order given. -EBADF if one is not open."""
-    if timeout < 0:
-        timeout = -1
+    """select(2) over descriptors instead of bit maps: (how many bits are set or -errno, readable, writable, exceptional), each
+    in the order given. -EBADF if one is not open."""
     wanted: dict[int, int] = {}
     for fd in inp:
         wanted[fd] = POLLIN_SET
@@ -97,18 +95,13 @@ def do_select(
         wanted[fd] = wanted.get(fd, 0) | POLLOUT_SET
     for fd in exp:
         wanted[fd] = wanted.get(fd, 0) | POLLEX_SET
-    files: list[File] = []
-    for fd in wanted:
+    queues: list[tuple[WaitQueueHead, int]] = []
+    masks: dict[int, int] = {}
+    for fd, events in wanted.items():
         file = fdget(task.files, fd)
         if file is None:
             return -EBADF, [], [], []
-        files.append(file)
-    queues: list[tuple[WaitQueueHead, int]] = []
-    masks: dict[int, int] = {}
-    i = 0
-    for fd, events in wanted.items():
-        masks[fd] = vfs_poll(files[i], events, queues)
-        i += 1
+        masks[fd] = vfs_poll(file, events, queues)
     readable = [fd for fd in inp if masks[fd] & POLLIN_SET]
     writable = [fd for fd in outp if masks[fd] & POLLOUT_SET]
     exceptional = [fd for fd in exp if masks[fd] & POLLEX_SET]

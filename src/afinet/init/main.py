@@ -1,8 +1,8 @@
 """init/main.c: boot a Kernel.
 
-start_kernel calls the init functions of the subsystems in Linux's order (core_initcall, subsys_initcall, fs_initcall of the files named);
-each registers what it has for every namespace; the first namespace and the first task are made last. A fresh namespace has
-`lo`, and `lo` is down, as in Linux.
+start_kernel calls the init functions of the subsystems in Linux's order (core_initcall, subsys_initcall, fs_initcall there); each
+registers what it has for every namespace; the first namespace and the first task are made last. A fresh namespace has `lo`, and
+`lo` is down, as in Linux.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ def start_kernel(hostname: str = "localhost", seed: bytes = b"", hz: int = 1000)
     check(socket.sock_init(kernel))
     check(sysctl_net_core.sysctl_core_init(kernel))
     check(dev.net_dev_init(kernel))
-    neighbour.neigh_init(kernel)
-    loopback.loopback_init(kernel)
+    check(sch_fifo.pktsched_init(kernel))
+    check(neighbour.neigh_init(kernel))
+    check(loopback.loopback_init(kernel))
     sch_fifo.pktsched_init(kernel)
     check(af_inet.inet_init(kernel))
     kernel.init_net = copy_net_ns(kernel)

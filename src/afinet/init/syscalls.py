@@ -1,8 +1,8 @@
 """The system calls of a Task: raw integers and bytes in, a number or -errno out; they never sleep.
 
-A call that takes a Kiocb and answers -EIOCBQUEUED waits: its caller waits as the Kiocb says (kernel/wait.py) and calls again with the
-same arguments and Kiocb until another answer comes. To interrupt a waiting call set `ki_signal` and call again; to give one up
-without an answer, `abandon` it. Lists of bytes are pieces, in order, shared with the stack.
+A call that takes a Kiocb and answers -EIOCBQUEUED waits: its caller waits as the Kiocb says (kernel/wait.py) and calls again with
+the same arguments and Kiocb until another answer comes. To interrupt a waiting call set `ki_signal` and call again; to give one
+up without an answer, `abandon` it. Lists of bytes are pieces, in order, shared with the stack.
 
 `Kernel.current` is the calling task from entry to exit; softirqs raised in the call run at the exit.
 
@@ -252,7 +252,7 @@ def sys_unshare(task: Task, flags: int) -> int:
 
 
 def sys_exit(task: Task) -> int:
-    """The process ends: every descriptor is closed, nothing lingers. Calls of it that wait must be interrupted or abandoned first."""
+    """The process ends: every descriptor is closed, nothing lingers. First interrupt or abandon those of its calls that wait."""
     syscall_enter(task)
     task.exiting = True
     fs_file.exit_files(task)

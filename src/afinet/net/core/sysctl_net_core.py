@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 class DefaultQdiscCtl(CtlTable):
     """set_default_qdisc: a qdisc that is registered, else -ENOENT."""
 
-    __slots__ = ("kernel",)
+    __slots__ = ("net",)
 
     def __init__(self, net: Net) -> None:
         super().__init__("default_qdisc", net.core, "sysctl_default_qdisc")
-        self.kernel: Kernel = net.kernel
+        self.net: Net = net
 
     def write(self, text: str) -> int:
         name = text.strip()
-        if name not in self.kernel.qdisc_base:
+        if name not in self.net.kernel.qdisc_base:
             return -ENOENT
-        setattr(self.data, self.field, name)
+        self.net.core.sysctl_default_qdisc = name
         return 0
 
 

@@ -50,6 +50,7 @@ from afinet.net.ipv4 import (
     icmp,
     igmp,
     inet_connection_sock,
+    inet_hashtables,
     ip_fragment,
     ip_output,
     ping,
@@ -772,9 +773,7 @@ def inet_sk_reselect_saddr(sk: InetSock) -> int:
         return err
     if fl4.saddr == old_saddr:
         return 0
-    err = inet_connection_sock.inet_bhash2_update_saddr(sk, fl4.saddr)
-    if err:
-        return err
+    inet_hashtables.inet_bhash2_update_saddr(inet_csk(sk), fl4.saddr)
     sk_setup_caps(sk, rt)
     # The sock's key changed: as the tables see it, it is another connection.
     sk.sk_prot.unhash(sk)
@@ -878,13 +877,16 @@ class InetStreamOps(InetOps):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class InetDgramOps(InetOps):
-    """inet_dgram_ops: UDP and ping."""
+    """inet_dgram_ops: UDP, and datagram protocols registered from outside."""
 
     def connect(self, sock: Socket, uaddr: bytes, flags: int, iocb: Kiocb) -> int:
         return inet_dgram_connect(sock, uaddr, flags)
 
     def poll(self, file: File | None, sock: Socket) -> int:
-        return udp.udp_poll(inet_sk(sock.sk))
+        sk = inet_sk(sock.sk)
+        if isinstance(sk, udp.UdpSock):
+            return udp.udp_poll(sk)
+        return datagram.datagram_poll(sk, sk.sk_receive_queue)  # a protocol from outside
 
     def set_peek_off(self, sk: Sock, val: int) -> int:
         """sk_set_peek_off."""

@@ -3,8 +3,8 @@
 Each entry is bound to the field of struct netns_ipv4 that the stack reads; limits and units are Linux's. Where Linux converts
 between the seconds or milliseconds that users write and jiffies, a subclass of CtlTable converts to ns.
 
-conf/ and ip_forward are devinet.py's, neigh/ is neighbour.py's, ipfrag_* ip_fragment.py's. tcp_mem, udp_mem and tcp_max_orphans belong to
-the machine and stand in the first namespace only, as in Linux.
+conf/ and ip_forward are devinet.py's, neigh/ is neighbour.py's, ipfrag_* ip_fragment.py's. tcp_mem, udp_mem and tcp_max_orphans
+belong to the machine and stand in the first namespace only, as in Linux.
 
 Left out, since nothing would read them: tcp_fastopen_key, tcp_ehash_entries and its like, tcp_plb_*, accurate ECN, fib_sync_mem,
 nexthop_compat_mode, fib_notify_on_flag_change, xfrm4_gc_thresh, and tcp_fack and tcp_low_latency, which do nothing in Linux either.
