@@ -70,8 +70,9 @@ from afinet.uapi.icmp import (
 from afinet.uapi.if_ import IFF_LOOPBACK
 from afinet.uapi.if_packet import PACKET_HOST
 from afinet.uapi.in_ import INADDR_DUMMY, IPPROTO_ICMP, IPPROTO_RAW
+from afinet.uapi.in_route import RTCF_BROADCAST, RTCF_LOCAL, RTCF_MULTICAST
 from afinet.uapi.ip import IPTOS_PREC_INTERNETCONTROL, IPTOS_TOS_MASK
-from afinet.uapi.rtnetlink import RT_SCOPE_LINK, RTCF_BROADCAST, RTCF_LOCAL, RTCF_MULTICAST, RTN_BROADCAST
+from afinet.uapi.rtnetlink import RT_SCOPE_LINK, RTN_BROADCAST
 from afinet.uapi.snmp import (
     ICMP_MIB_CSUMERRORS,
     ICMP_MIB_INERRORS,
@@ -340,9 +341,7 @@ def icmp_reply(net: Net, skb: SkBuff, type: int, rest: int, payload: list[bytes]
     daddr = to
     if replyopts is not None and replyopts.srr:
         daddr = replyopts.faddr
-    sent_to = be.get_u32(skb.head, nh + ip.IP_DADDR)
-    saddr = fib_frontend.fib_compute_spec_dst(skb, to, sent_to, tos)
-    fl4 = Flowi4(daddr, saddr, 0, IPPROTO_ICMP, tos & ip_output.INET_DSCP_MASK)
+    fl4 = Flowi4(daddr, fib_frontend.fib_compute_spec_dst(skb), 0, IPPROTO_ICMP, tos & ip_output.INET_DSCP_MASK)
     err, rt = route.ip_route_output_flow(net, fl4, None)
     if err or rt is None:
         return

@@ -97,15 +97,6 @@ def inet_current_timestamp(kernel: Kernel) -> int:
     return kernel.ktime_get_real() // NSEC_PER_MSEC % MSEC_PER_DAY
 
 
-def spec_dst(skb: SkBuff) -> int:
-    """fib_compute_spec_dst of a received packet, its values read from its header."""
-    nh = skb.network_header
-    head = skb.head
-    return fib_frontend.fib_compute_spec_dst(
-        skb, be.get_u32(head, nh + ip.IP_SADDR), be.get_u32(head, nh + ip.IP_DADDR), head[nh + ip.IP_TOS]
-    )
-
-
 # -- received --------------------------------------------------------------------------------------------------------------
 
 
@@ -211,7 +202,7 @@ def compile_rr(opt: IpOptions, data: bytearray, i: int, optlen: int, skb: SkBuff
         if pointer + 3 > optlen:
             return 2
         if skb is not None:
-            data[i + pointer - 1 : i + pointer + 3] = be.put_u32(spec_dst(skb))
+            data[i + pointer - 1 : i + pointer + 3] = be.put_u32(fib_frontend.fib_compute_spec_dst(skb))
             opt.is_changed = True
         data[i + 2] = pointer + 4
         opt.rr_needaddr = True
@@ -244,7 +235,7 @@ def compile_ts(
             if pointer + 7 > optlen:
                 return 2
             if skb is not None and have_route:
-                data[i + pointer - 1 : i + pointer + 3] = be.put_u32(spec_dst(skb))
+                data[i + pointer - 1 : i + pointer + 3] = be.put_u32(fib_frontend.fib_compute_spec_dst(skb))
                 time_at = i + pointer + 3
             opt.ts_needaddr = True
             opt.ts_needtime = True

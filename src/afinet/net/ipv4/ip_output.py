@@ -62,21 +62,18 @@ from afinet.uapi.if_packet import PACKET_LOOPBACK
 from afinet.uapi.in_ import (
     INADDR_ANY,
     IP_PMTUDISC_DO,
+    IP_PMTUDISC_INTERFACE,
     IP_PMTUDISC_OMIT,
     IP_PMTUDISC_PROBE,
     IP_PMTUDISC_WANT,
     IPPROTO_ICMP,
     IPPROTO_TCP,
 )
+from afinet.uapi.in_route import RTCF_BROADCAST, RTCF_LOCAL, RTCF_MULTICAST
 from afinet.uapi.rtnetlink import (
     RT_SCOPE_LINK,
     RT_SCOPE_UNIVERSE,
     RTAX_HOPLIMIT,
-    RTAX_LOCK,
-    RTAX_MTU,
-    RTCF_BROADCAST,
-    RTCF_LOCAL,
-    RTCF_MULTICAST,
     RTN_BROADCAST,
     RTN_MULTICAST,
 )
@@ -182,22 +179,15 @@ def ip_select_ident(
 # -- what a sock and a route say ---------------------------------------------------------------------------------------------
 
 
-def ip_mtu_locked(dst: DstEntry) -> bool:
-    """Whether path MTU discovery leaves this route's MTU alone."""
-    rt = cast("Rtable", dst)
-    if rt.rt_mtu_locked:
-        return True
-    metrics = dst.metrics
-    return metrics is not None and metrics[RTAX_LOCK - 1] >> RTAX_MTU & 1 == 1
-
-
 def ip_dont_fragment(sk: InetSock, dst: DstEntry) -> bool:
+    """Whether packets of this sock carry DF."""
     pmtudisc = sk.pmtudisc
-    return pmtudisc == IP_PMTUDISC_DO or (pmtudisc == IP_PMTUDISC_WANT and not ip_mtu_locked(dst))
+    return pmtudisc == IP_PMTUDISC_DO or (pmtudisc == IP_PMTUDISC_WANT and not route.ip_mtu_locked(cast("Rtable", dst)))
 
 
 def ip_sk_accept_pmtu(sk: InetSock) -> bool:
-    return sk.pmtudisc < IP_PMTUDISC_PROBE or sk.pmtudisc == IP_PMTUDISC_WANT
+    """Whether ICMP may change what the sock takes for the path MTU."""
+    return sk.pmtudisc != IP_PMTUDISC_INTERFACE and sk.pmtudisc != IP_PMTUDISC_OMIT
 
 
 def ip_sk_use_pmtu(sk: InetSock) -> bool:
