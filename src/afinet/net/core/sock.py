@@ -410,6 +410,10 @@ class Proto:
         """Release the local port."""
 
     # memory
+    def has_memory_pressure(self) -> bool:
+        """sk_has_memory_pressure: False for UDP, whose socks are refused beyond sysctl_mem[0] already."""
+        return True
+
     def enter_memory_pressure(self, sk: Sock) -> None:
         """Allocation passed sysctl_mem[1]."""
 
@@ -844,11 +848,12 @@ def __sk_mem_raise_allocated(sk: Sock, size: int, pages: int, kind: int) -> bool
                 wmem0 = prot.sysctl_wmem(sk.sk_net)[0]
                 if sk.sk_wmem_queued < wmem0:
                     return True
-            if not prot.memory_pressure:
-                return True
-            used = sk.sk_wmem_queued + sk.sk_rmem_alloc + sk.sk_forward_alloc
-            if mem[2] > prot.sockets_allocated * ((used + PAGE_SIZE - 1) // PAGE_SIZE):
-                return True
+            if prot.has_memory_pressure():
+                if not prot.memory_pressure:
+                    return True
+                used = sk.sk_wmem_queued + sk.sk_rmem_alloc + sk.sk_forward_alloc
+                if mem[2] > prot.sockets_allocated * ((used + PAGE_SIZE - 1) // PAGE_SIZE):
+                    return True
     if kind == SK_MEM_SEND and sk.sk_wmem_queued + size >= sk.sk_sndbuf:
         return True  # sk_stream_moderate_sndbuf's case: the sock is over its own limit, the sender will wait for itself
     if sk.kernel.trace.sock_exceed_buf_limit:

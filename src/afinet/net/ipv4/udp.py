@@ -1,10 +1,13 @@
 """net/ipv4/udp.c: UDP.
 
 Down: udp_sendmsg -> ip_route_output_flow -> ip_make_skb -> udp_send_skb -> ip_send_skb; corked data gathers in `cork` and goes with
-udp_push_pending_frames. Up: udp_rcv -> __udp4_lib_rcv -> __udp4_lib_lookup -> udp_queue_rcv_skb -> __udp_enqueue_schedule_skb;
-udp_recvmsg takes it from there. ICMP errors: udp_err.
+udp_push_pending_frames. Up: UdpProtocol.early_demux, then udp_rcv (__udp4_lib_rcv) -> __udp4_lib_lookup -> udp_queue_rcv_skb ->
+__udp_enqueue_schedule_skb; udp_recvmsg takes it from there. ICMP errors: udp_err.
 
-Left out: UDP-Lite (gone from 6.18's successors), encapsulation (UDP_ENCAP), UDP_SEGMENT and UDP_GRO: -ENOPROTOOPT.
+A checksum over more than CHECKSUM_BREAK bytes is verified when the datagram is read, polled for or counted, as in Linux: until
+then a bad one stands in the queue.
+
+Left out: encapsulation (UDP_ENCAP), UDP_SEGMENT and UDP_GRO, UDP_NO_CHECK6_*: -ENOPROTOOPT; UDP-Lite, which 6.18 itself is about to lose.
 """
 
 from __future__ import annotations
@@ -15,29 +18,28 @@ from afinet.kernel.machine import Kernel
 from afinet.net.core.datagram import (
     __skb_recv_datagram,
     datagram_poll,
+    sk_peek_offset,
     sk_peek_offset_bwd,
-    sk_peek_offset_fwd,
     skb_copy_datagram_msg,
     skb_free_datagram,
 )
 from afinet.net.core.drop_reason import (
-    SKB_CONSUMED,
     SKB_DROP_REASON_NO_SOCKET,
+    SKB_DROP_REASON_NOT_SPECIFIED,
     SKB_DROP_REASON_PKT_TOO_SMALL,
     SKB_DROP_REASON_PROTO_MEM,
-    SKB_DROP_REASON_SECURITY_HOOK,
-    SKB_DROP_REASON_SOCKET_BACKLOG,
     SKB_DROP_REASON_SOCKET_RCVBUFF,
     SKB_DROP_REASON_UDP_CSUM,
 )
-from afinet.net.core.flow import FLOWI_FLAG_ANYSRC, Flowi4
+from afinet.net.core.filter import sk_filter
+from afinet.net.core.flow import Flowi4
 from afinet.net.core.net_namespace import Net
 from afinet.net.core.netdevice import NETIF_F_HW_CSUM, dev_net
 from afinet.net.core.skbuff import (
+    CHECKSUM_NONE,
     CHECKSUM_PARTIAL,
     CHECKSUM_UNNECESSARY,
     SkBuff,
-    consume_skb,
     kfree_skb_reason,
     pskb_may_pull,
     pskb_trim,
@@ -45,19 +47,21 @@ from afinet.net.core.skbuff import (
     skb_pieces,
     skb_pull,
     skb_push,
-    skb_queue_purge,
     skb_queue_tail,
     skb_set_owner_r,
+    skb_unlink,
 )
 from afinet.net.core.sock import (
+    SOCK_BINDADDR_LOCK,
+    SOCK_BINDPORT_LOCK,
     SOCK_BROADCAST,
     SOCK_DEAD,
-    SOCK_LOCALROUTE,
+    SOCK_RXQ_OVFL,
     Proto,
     Sock,
+    __sk_dst_check,
     lock_sock,
     release_sock,
-    sk_add_backlog,
     sk_dst_reset,
     sk_dst_set,
     sk_error_report,
@@ -67,11 +71,19 @@ from afinet.net.core.sock import (
     sock_hold,
     sock_prot_inuse_add,
     sock_put,
+    sock_set_flag,
 )
-from afinet.net.ipv4 import af_inet, datagram, icmp, igmp, ip_output, ip_sockglue, route
+from afinet.net.core.sock_reuseport import (
+    reciprocal_scale,
+    reuseport_add_sock,
+    reuseport_alloc,
+    reuseport_detach_sock,
+    reuseport_has_conns,
+    reuseport_select_sock,
+)
+from afinet.net.ipv4 import datagram, icmp, igmp, inet_hashtables, ip_output, ip_sockglue, route
 from afinet.net.ipv4.inet_sock import INET_FLAGS_RECVERR, InetSock, inet_test_bit
 from afinet.net.ipv4.protocol import NetProtocol
-from afinet.security import security
 from afinet.uapi.errno import (
     EACCES,
     EADDRINUSE,
@@ -83,6 +95,7 @@ from afinet.uapi.errno import (
     EMSGSIZE,
     ENETUNREACH,
     ENOBUFS,
+    ENOENT,
     ENOIOCTLCMD,
     ENOPROTOOPT,
     EOPNOTSUPP,
@@ -90,6 +103,7 @@ from afinet.uapi.errno import (
     EPROTO,
 )
 from afinet.uapi.eventpoll import EPOLLIN, EPOLLRDNORM
+from afinet.uapi.fcntl import O_NONBLOCK
 from afinet.uapi.icmp import (
     ICMP_DEST_UNREACH,
     ICMP_FRAG_NEEDED,
@@ -97,12 +111,12 @@ from afinet.uapi.icmp import (
     ICMP_PORT_UNREACH,
     ICMP_REDIRECT,
     ICMP_SOURCE_QUENCH,
-    ICMP_TIME_EXCEEDED,
     NR_ICMP_UNREACH,
 )
+from afinet.uapi.if_packet import PACKET_HOST
 from afinet.uapi.in_ import IP_PMTUDISC_DONT, IPPROTO_UDP, ipv4_is_multicast
 from afinet.uapi.in_route import RTCF_BROADCAST, RTCF_MULTICAST
-from afinet.uapi.rtnetlink import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE
+from afinet.uapi.rtnetlink import RT_SCOPE_LINK
 from afinet.uapi.snmp import (
     ICMP_MIB_INERRORS,
     IPSTATS_MIB_OUTNOROUTES,
@@ -116,16 +130,27 @@ from afinet.uapi.snmp import (
     UDP_MIB_RCVBUFERRORS,
     UDP_MIB_SNDBUFERRORS,
 )
-from afinet.uapi.sockaddr import SIZEOF_SOCKADDR_IN, pack_sockaddr_in, sa_family, unpack_sockaddr_in
+from afinet.uapi.sockaddr import (
+    SIZEOF_INT,
+    SIZEOF_SOCKADDR_IN,
+    get_s32,
+    pack_s32,
+    pack_sockaddr_in,
+    parse_cmsgs,
+    sa_family,
+    unpack_sockaddr_in,
+)
 from afinet.uapi.socket import (
     AF_INET,
     AF_UNSPEC,
-    MSG_DONTROUTE,
+    MSG_CONFIRM,
     MSG_ERRQUEUE,
     MSG_MORE,
     MSG_OOB,
     MSG_PEEK,
+    MSG_PROBE,
     MSG_TRUNC,
+    RCV_SHUTDOWN,
     SEND_SHUTDOWN,
     SOL_UDP,
 )
@@ -135,45 +160,41 @@ from afinet.uapi.udp import UDP_CORK
 from afinet.wire import be, checksum
 
 if TYPE_CHECKING:
-    from afinet.net.core.dst import DstEntry
+    from afinet.fs.file import File
     from afinet.net.ipv4.route import Rtable
-    from afinet.net.socket import MsgHdr
+    from afinet.net.socket import MsgHdr, Socket
 
 UDP_HLEN: Final = 8
-SOCK_BINDADDR_LOCK: Final = 4
-SOCK_BINDPORT_LOCK: Final = 8
+CHECKSUM_BREAK: Final = 76  # a shorter datagram's checksum is verified when it comes in
 
 
 class UdpSock(InetSock):
     """struct udp_sock."""
 
-    __slots__ = ("corkflag", "corklen", "encap_type", "pending", "udp_key", "udp_key2")
+    __slots__ = ("corkflag", "corklen", "pending", "udp_key", "udp_key2", "udp_key4")
 
     def __init__(self, net: Net, family: int, prot: Proto) -> None:
         super().__init__(net, family, prot)
         self.pending: int = 0  # AF_INET while corked data waits
         self.corkflag: bool = False
         self.corklen: int = 0  # UDP header included
-        self.encap_type: int = 0
-        self.udp_key: int = -1  # where the sock stands in UdpTable.hash
-        self.udp_key2: int = -1  # and in UdpTable.hash4; -1: not connected
-
-    def sk_destruct(self) -> None:
-        """udp_destruct_sock."""
-        skb_queue_purge(self.sk_net, self.sk_receive_queue, SKB_CONSUMED)
-        af_inet.inet_sock_destruct(self)
+        # Where the sock stands in UdpTable's tables, -1: not there.
+        self.udp_key: int = -1
+        self.udp_key2: int = -1
+        self.udp_key4: int = -1
 
 
 class UdpTable:
-    """struct udp_table: by port for bind and wild-card lookup, by all four for connected socks.
+    """struct udp_table: by port (bind, multicast), by own address and port, and, connected socks, by both ends.
 
-    Linux hashes by port, by (address, port), and since 6.13 by the whole key; with dicts the first and the last do.
+    The newest sock of a key stands first, so that of two that would do the one bound last is found.
     """
 
-    __slots__ = ("hash", "hash4")
+    __slots__ = ("hash", "hash2", "hash4")
 
     def __init__(self) -> None:
         self.hash: dict[int, list[UdpSock]] = {}
+        self.hash2: dict[int, list[UdpSock]] = {}
         self.hash4: dict[int, list[UdpSock]] = {}
 
 
@@ -181,86 +202,22 @@ def udp_hashfn(net: Net, port: int) -> int:
     return net.net_cookie << 16 | port
 
 
+def udp4_portaddr_hash(net: Net, addr: int, port: int) -> int:
+    """The key of UdpTable.hash2. At most 62 bits, for namespaces up to the 16,384th; keys may coincide, the lookup compares."""
+    return (net.net_cookie & 0x3FFF) << 48 | port << 32 | addr
+
+
 def udp_ehashfn(net: Net, laddr: int, lport: int, faddr: int, fport: int) -> int:
-    """At most 62 bits; keys may coincide, the lookup compares."""
-    return (faddr << 16 | fport) ^ laddr << 14 ^ lport << 46 ^ net.net_cookie << 32
+    """The key of UdpTable.hash4, likewise."""
+    return (faddr << 16 | fport) ^ laddr << 14 ^ lport << 46 ^ (net.net_cookie & 0x3FFF) << 32
 
 
-# -- ports -----------------------------------------------------------------------------------------------------------------
-
-
-def inet_rcv_saddr_equal(sk: InetSock, sk2: InetSock) -> bool:
-    """ipv4_rcv_saddr_equal with wild cards matching."""
-    return sk.inet_rcv_saddr == sk2.inet_rcv_saddr or not sk.inet_rcv_saddr or not sk2.inet_rcv_saddr
-
-
-def udp_lib_lport_inuse(table: UdpTable, sk: UdpSock, num: int) -> bool:
-    """Whether somebody else's hold on `num` forbids it to `sk`."""
-    for sk2 in table.hash.get(udp_hashfn(sk.sk_net, num), ()):
-        if (
-            sk2 is not sk
-            and not (sk2.sk_reuse and sk.sk_reuse)
-            and (not sk2.sk_bound_dev_if or not sk.sk_bound_dev_if or sk2.sk_bound_dev_if == sk.sk_bound_dev_if)
-            and inet_rcv_saddr_equal(sk, sk2)
-            and not (sk2.sk_reuseport and sk.sk_reuseport and sk2.sk_uid == sk.sk_uid)
-        ):
-            return True
-    return False
-
-
-def udp_v4_get_port(sk: UdpSock, snum: int) -> int:
-    """udp_lib_get_port: bind to `snum`, or to a port drawn from the local range. 0 or -EADDRINUSE (Linux: 1)."""
-    table = cast(UdpProto, sk.sk_prot).table
-    if not snum:
-        low, high = sk.sk_net.ipv4.ip_local_ports
-        remaining = high - low + 1
-        stream = sk.kernel.random("udp-ports")
-        rand = stream.get_random_u32()
-        first = low + (rand * remaining >> 32)
-        reserved = sk.sk_net.ipv4.ip_local_reserved_ports
-        for i in range(remaining):
-            port = low + (first - low + i) % remaining
-            if port not in reserved and not udp_lib_lport_inuse(table, sk, port):
-                snum = port
-                break
-        else:
-            return -EADDRINUSE
-    elif udp_lib_lport_inuse(table, sk, snum):
-        return -EADDRINUSE
-    sk.inet_num = snum
-    if sk.udp_key < 0:
-        sk.udp_key = udp_hashfn(sk.sk_net, snum)
-        table.hash.setdefault(sk.udp_key, []).append(sk)
-        sock_prot_inuse_add(sk.sk_net, sk.sk_prot, 1)
-        sock_hold(sk)
-    return 0
-
-
-def udp_lib_unhash(sk: UdpSock) -> None:
-    if sk.udp_key < 0:
-        return
-    table = cast(UdpProto, sk.sk_prot).table
-    _table_del(table.hash, sk.udp_key, sk)
-    if sk.udp_key2 >= 0:
-        _table_del(table.hash4, sk.udp_key2, sk)
-    sk.udp_key = -1
-    sk.udp_key2 = -1
-    sk.inet_num = 0
-    sock_prot_inuse_add(sk.sk_net, sk.sk_prot, -1)
-    sock_put(sk)
-
-
-def udp_lib_rehash(sk: UdpSock) -> None:
-    """The addresses changed: a connected sock moves in the table of whole keys."""
-    if sk.udp_key < 0:
-        return
-    table = cast(UdpProto, sk.sk_prot).table
-    if sk.udp_key2 >= 0:
-        _table_del(table.hash4, sk.udp_key2, sk)
-        sk.udp_key2 = -1
-    if sk.inet_daddr and sk.inet_rcv_saddr:
-        sk.udp_key2 = udp_ehashfn(sk.sk_net, sk.inet_rcv_saddr, sk.inet_num, sk.inet_daddr, sk.inet_dport)
-        table.hash4.setdefault(sk.udp_key2, []).append(sk)
+def _table_add(table: dict[int, list[UdpSock]], key: int, sk: UdpSock) -> None:
+    chain = table.get(key)
+    if chain is None:
+        table[key] = [sk]
+    else:
+        chain.insert(0, sk)
 
 
 def _table_del(table: dict[int, list[UdpSock]], key: int, sk: UdpSock) -> None:
@@ -270,14 +227,127 @@ def _table_del(table: dict[int, list[UdpSock]], key: int, sk: UdpSock) -> None:
         del table[key]
 
 
+# -- ports -----------------------------------------------------------------------------------------------------------------
+
+
+def udp_lib_lport_inuse(table: UdpTable, sk: UdpSock, num: int, exact: bool) -> bool:
+    """Whether somebody else's hold on `num` forbids it to `sk`. `exact`: the program named the port; then the first sock that
+    shares by SO_REUSEPORT decides, as in Linux."""
+    for sk2 in table.hash.get(udp_hashfn(sk.sk_net, num), ()):
+        if (
+            sk2 is not sk
+            and not (sk2.sk_reuse and sk.sk_reuse)
+            and (not sk2.sk_bound_dev_if or not sk.sk_bound_dev_if or sk2.sk_bound_dev_if == sk.sk_bound_dev_if)
+            and inet_hashtables.inet_rcv_saddr_equal(sk, sk2, True)
+        ):
+            if sk2.sk_reuseport and sk.sk_reuseport and sk.sk_reuseport_cb is None and sk2.sk_uid == sk.sk_uid:
+                if exact:
+                    return False
+            else:
+                return True
+    return False
+
+
+def udp_reuseport_add_sock(table: UdpTable, sk: UdpSock) -> None:
+    """Join the group of the socks with the same port, address, device and user, or found one."""
+    for sk2 in table.hash.get(udp_hashfn(sk.sk_net, sk.inet_num), ()):
+        if (
+            sk2 is not sk
+            and sk2.sk_family == sk.sk_family
+            and sk2.sk_bound_dev_if == sk.sk_bound_dev_if
+            and sk2.sk_reuseport
+            and sk2.sk_uid == sk.sk_uid
+            and inet_hashtables.inet_rcv_saddr_equal(sk, sk2, False)
+        ):
+            reuseport_add_sock(sk, sk2)
+            return
+    reuseport_alloc(sk)
+
+
+def udp_v4_get_port(sk: UdpSock, snum: int) -> int:
+    """udp_lib_get_port: bind to `snum`, or to a port drawn from the local range. 0 or -EADDRINUSE."""
+    table = cast(UdpProto, sk.sk_prot).table
+    net = sk.sk_net
+    if not snum:
+        _, low, high = inet_hashtables.inet_sk_get_local_port_range(sk)
+        remaining = high - low + 1
+        # RFC 6056, algorithm 1: from a random place, the next that is free.
+        offset = reciprocal_scale(sk.kernel.random("udp-ports").get_random_u32(), remaining)
+        for i in range(remaining):
+            port = low + (offset + i) % remaining
+            if not inet_hashtables.inet_is_local_reserved_port(net, port) and not udp_lib_lport_inuse(table, sk, port, False):
+                snum = port
+                break
+        else:
+            return -EADDRINUSE
+    elif udp_lib_lport_inuse(table, sk, snum, True):
+        return -EADDRINUSE
+    sk.inet_num = snum
+    if sk.udp_key < 0:
+        if sk.sk_reuseport:
+            udp_reuseport_add_sock(table, sk)
+        sk.udp_key = udp_hashfn(net, snum)
+        sk.udp_key2 = udp4_portaddr_hash(net, sk.inet_rcv_saddr, snum)
+        _table_add(table.hash, sk.udp_key, sk)
+        _table_add(table.hash2, sk.udp_key2, sk)
+        sock_prot_inuse_add(net, sk.sk_prot, 1)
+        sock_hold(sk)
+    return 0
+
+
+def udp_lib_unhash(sk: UdpSock) -> None:
+    if sk.udp_key < 0:
+        return
+    table = cast(UdpProto, sk.sk_prot).table
+    reuseport_detach_sock(sk)
+    _table_del(table.hash, sk.udp_key, sk)
+    _table_del(table.hash2, sk.udp_key2, sk)
+    udp_unhash4(table, sk)
+    sk.udp_key = -1
+    sk.udp_key2 = -1
+    sk.inet_num = 0
+    sock_prot_inuse_add(sk.sk_net, sk.sk_prot, -1)
+    sock_put(sk)
+
+
+def udp_lib_rehash(sk: UdpSock) -> None:
+    """The own address changed. A member of a SO_REUSEPORT group leaves it."""
+    if sk.udp_key < 0:
+        return
+    table = cast(UdpProto, sk.sk_prot).table
+    key2 = udp4_portaddr_hash(sk.sk_net, sk.inet_rcv_saddr, sk.inet_num)
+    reuseport_detach_sock(sk)
+    if key2 != sk.udp_key2:
+        _table_del(table.hash2, sk.udp_key2, sk)
+        sk.udp_key2 = key2
+        _table_add(table.hash2, key2, sk)
+    udp_unhash4(table, sk)
+
+
+def udp4_hash4(sk: UdpSock) -> None:
+    """The sock is connected: enter it by both ends."""
+    if sk.udp_key < 0 or not sk.inet_rcv_saddr:
+        return
+    table = cast(UdpProto, sk.sk_prot).table
+    udp_unhash4(table, sk)
+    sk.udp_key4 = udp_ehashfn(sk.sk_net, sk.inet_rcv_saddr, sk.inet_num, sk.inet_daddr, sk.inet_dport)
+    _table_add(table.hash4, sk.udp_key4, sk)
+
+
+def udp_unhash4(table: UdpTable, sk: UdpSock) -> None:
+    if sk.udp_key4 >= 0:
+        _table_del(table.hash4, sk.udp_key4, sk)
+        sk.udp_key4 = -1
+
+
 # -- lookup ----------------------------------------------------------------------------------------------------------------
 
 
-def compute_score(sk: UdpSock, saddr: int, sport: int, daddr: int, dif: int) -> int:
-    """How well `sk` fits a packet; -1: not at all."""
-    if sk.inet_rcv_saddr != daddr and sk.inet_rcv_saddr:
+def compute_score(sk: UdpSock, net: Net, saddr: int, sport: int, daddr: int, hnum: int, dif: int) -> int:
+    """How well `sk`, bound to exactly `daddr`, fits a packet from saddr:sport that came in by `dif`; -1: not at all."""
+    if sk.sk_net is not net or sk.inet_num != hnum or sk.inet_rcv_saddr != daddr:
         return -1
-    score = 2 if sk.inet_rcv_saddr else 1
+    score = 2
     if sk.inet_daddr:
         if sk.inet_daddr != saddr:
             return -1
@@ -293,44 +363,53 @@ def compute_score(sk: UdpSock, saddr: int, sport: int, daddr: int, dif: int) -> 
     return score
 
 
-def __udp4_lib_lookup(net: Net, table: UdpTable, saddr: int, sport: int, daddr: int, dport: int, dif: int) -> UdpSock | None:
-    """The sock for a packet from saddr:sport to daddr:dport that came in by `dif`."""
-    chain4 = table.hash4.get(udp_ehashfn(net, daddr, dport, saddr, sport))
-    if chain4 is not None:
-        for sk in chain4:
-            if (
-                sk.inet_dport == sport
-                and sk.inet_daddr == saddr
-                and sk.inet_num == dport
-                and sk.inet_rcv_saddr == daddr
-                and (not sk.sk_bound_dev_if or sk.sk_bound_dev_if == dif)
-                and sk.sk_net is net
-            ):
-                return sk
-    chain = table.hash.get(udp_hashfn(net, dport))
-    if chain is None:
-        return None
-    best: UdpSock | None = None
-    best_score = 0
-    ties = 0
-    for sk in chain:
-        score = compute_score(sk, saddr, sport, daddr, dif)
-        if score > best_score:
-            best = sk
-            best_score = score
-            ties = 1
-        elif score == best_score and best is not None and sk.sk_reuseport and best.sk_reuseport:
-            ties += 1
-    if best is not None and ties > 1 and best.sk_state != TCP_ESTABLISHED:
-        # SO_REUSEPORT: the packet's own hash chooses, so that a flow stays with one sock (reuseport_select_sock).
-        h = net.kernel.siphash_key[0] ^ saddr ^ saddr >> 16 ^ sport ^ sport >> 8
-        pick = (h * 0x9E3779B1 & 0xFFFFFFFF) * ties >> 32
+def udp4_lib_lookup2(
+    net: Net, table: UdpTable, saddr: int, sport: int, rcv_saddr: int, hnum: int, dif: int, daddr: int
+) -> UdpSock | None:
+    """The best of the socks bound to `rcv_saddr`, for a packet to `daddr`."""
+    result: UdpSock | None = None
+    badness = 0
+    for sk in table.hash2.get(udp4_portaddr_hash(net, rcv_saddr, hnum), ()):
+        score = compute_score(sk, net, saddr, sport, rcv_saddr, hnum, dif)
+        if score <= badness:
+            continue
+        badness = score
+        result = sk
+        if sk.sk_state == TCP_ESTABLISHED or sk.sk_reuseport_cb is None:
+            continue
+        # The flow's hash chooses, so that a flow stays with one member.
+        chosen = reuseport_select_sock(sk, inet_hashtables.inet_reuseport_hash(net, daddr, hnum, saddr, sport))
+        if chosen is None:
+            continue
+        result = cast(UdpSock, chosen)
+        if not reuseport_has_conns(sk):
+            return result
+        # A group with connected members is scored one by one, since one of those may fit better.
+        badness = compute_score(result, net, saddr, sport, rcv_saddr, hnum, dif)
+    return result
+
+
+def udp4_lib_lookup4(net: Net, table: UdpTable, saddr: int, sport: int, daddr: int, hnum: int, dif: int) -> UdpSock | None:
+    """The sock connected to exactly this peer."""
+    chain = table.hash4.get(udp_ehashfn(net, daddr, hnum, saddr, sport))
+    if chain is not None:
         for sk in chain:
-            if sk.sk_reuseport and compute_score(sk, saddr, sport, daddr, dif) == best_score:
-                if pick == 0:
-                    return sk
-                pick -= 1
-    return best
+            if inet_hashtables.inet_match(net, sk, saddr, sport, daddr, hnum, dif):
+                return sk
+    return None
+
+
+def __udp4_lib_lookup(net: Net, table: UdpTable, saddr: int, sport: int, daddr: int, hnum: int, dif: int) -> UdpSock | None:
+    """The sock for a packet from saddr:sport to daddr:hnum that came in by `dif`: a connected one, else one bound to the address,
+    else one bound to none."""
+    if table.hash4:
+        sk = udp4_lib_lookup4(net, table, saddr, sport, daddr, hnum, dif)
+        if sk is not None:
+            return sk
+    sk = udp4_lib_lookup2(net, table, saddr, sport, daddr, hnum, dif, daddr)
+    if sk is not None:
+        return sk
+    return udp4_lib_lookup2(net, table, saddr, sport, 0, hnum, dif, daddr)
 
 
 # -- sending ---------------------------------------------------------------------------------------------------------------
@@ -344,19 +423,21 @@ def udp_sendmsg(sk: UdpSock, msg: MsgHdr, length: int) -> int:
         return -EOPNOTSUPP
     net = sk.sk_net
     corkreq = sk.corkflag or msg.msg_flags & MSG_MORE != 0
+    # 1. There is a cork: the data goes into it, whatever address the call names.
     if sk.pending:
         lock_sock(sk)
-        err = _append(sk, msg, length, None, corkreq)
+        err = udp_append(sk, msg, length, corkreq)
         release_sock(sk)
-        return _sent(sk, err, length)
+        return udp_sent(sk, err, length)
+    # 2. Get and verify the address.
     connected = False
     if msg.msg_name:
         if len(msg.msg_name) < SIZEOF_SOCKADDR_IN:
             return -EINVAL
         family = sa_family(msg.msg_name)
-        daddr, dport = unpack_sockaddr_in(msg.msg_name)
         if family != AF_INET and family != AF_UNSPEC:
             return -EAFNOSUPPORT
+        daddr, dport = unpack_sockaddr_in(msg.msg_name)
         if dport == 0:
             return -EINVAL
     else:
@@ -364,14 +445,17 @@ def udp_sendmsg(sk: UdpSock, msg: MsgHdr, length: int) -> int:
             return -EDESTADDRREQ
         daddr = sk.inet_daddr
         dport = sk.inet_dport
-        connected = True
+        connected = True  # the sock's own route will do, unless an option says otherwise
+    # 3. What control messages and options ask.
     ipc = ip_output.IpcmCookie()
     ip_output.ipcm_init_sk(ipc, sk)
     if msg.msg_control:
-        err = ip_sockglue.ip_cmsg_send(sk, msg.msg_control, ipc)
-        if err:
+        err = udp_cmsg_send(msg.msg_control)
+        if err > 0:
+            err = ip_sockglue.ip_cmsg_send(sk, msg, ipc)
+            connected = False
+        if err < 0:
             return err
-        connected = False
     if ipc.opt is None:
         ipc.opt = sk.inet_opt
     saddr = ipc.addr
@@ -382,14 +466,8 @@ def udp_sendmsg(sk: UdpSock, msg: MsgHdr, length: int) -> int:
             return -EINVAL
         faddr = ipc.opt.faddr
         connected = False
-    tos = ipc.tos if ipc.tos >= 0 else sk.tos
-    scope = RT_SCOPE_UNIVERSE
-    if (
-        sock_flag(sk, SOCK_LOCALROUTE)
-        or msg.msg_flags & MSG_DONTROUTE
-        or (ipc.opt is not None and ipc.opt.is_strictroute)
-    ):
-        scope = RT_SCOPE_LINK
+    scope = datagram.ip_sendmsg_scope(sk, ipc, msg)
+    if scope == RT_SCOPE_LINK:
         connected = False
     if ipv4_is_multicast(daddr):
         if not ipc.oif:
@@ -399,58 +477,89 @@ def udp_sendmsg(sk: UdpSock, msg: MsgHdr, length: int) -> int:
         connected = False
     elif not ipc.oif:
         ipc.oif = sk.uc_index
+    # 4. The route.
+    fl4 = Flowi4(
+        faddr,
+        saddr,
+        ipc.oif,
+        IPPROTO_UDP,
+        (ipc.tos if ipc.tos >= 0 else sk.tos) & 0xFC,
+        scope,
+        ipc.mark,
+        ip_output.inet_sk_flowi_flags(sk),
+        dport,
+        sk.inet_sport,
+        1,
+        sk.sk_uid,
+    )
     rt: Rtable | None = None
     if connected:
-        rt = cast("Rtable | None", _sk_dst_check(sk))
-    fl4 = Flowi4(
-        faddr, saddr, ipc.oif, IPPROTO_UDP, tos & 0xFC, scope, sk.sk_mark, inet_sk_flowi_flags(sk), dport, sk.inet_sport, 1, sk.sk_uid
-    )
+        rt = cast("Rtable | None", __sk_dst_check(sk))
+        fl4.saddr = sk.inet_saddr
     if rt is None:
         err, rt = route.ip_route_output_flow(net, fl4, sk)
         if err or rt is None:
             if err == -ENETUNREACH:
                 net.ip_statistics[IPSTATS_MIB_OUTNOROUTES] += 1
-            return _sent(sk, err, length)
+            return udp_sent(sk, err, length)
         if rt.rt_flags & RTCF_BROADCAST and not sock_flag(sk, SOCK_BROADCAST):
             return -EACCES
         if connected:
             sk_dst_set(sk, rt)
-    else:
-        fl4.saddr = sk.inet_saddr
+    if msg.msg_flags & MSG_CONFIRM:
+        if msg.msg_flags & MSG_PROBE:
+            datagram.ipv4_confirm_neigh(rt, fl4.daddr)
+        if msg.msg_flags & MSG_PROBE and not length:
+            return 0
     if not ipc.addr:
         ipc.addr = fl4.daddr
+    # 5. The usual case: no cork.
     if not corkreq:
         err, skb = ip_output.ip_make_skb(sk, fl4, msg, length, UDP_HLEN, ipc, rt)
         if err == 0 and skb is not None:
             err = udp_send_skb(sk, skb, fl4)
-        return _sent(sk, err, length)
+        return udp_sent(sk, err, length)
+    # 6. Begin a cork.
     lock_sock(sk)
-    if sk.pending:
-        release_sock(sk)
-        return -EINVAL
     err = ip_output.ip_setup_cork(sk, fl4, ipc, rt)
     if err == 0:
         sk.pending = AF_INET
-        err = _append(sk, msg, length, fl4, corkreq)
+        err = udp_append(sk, msg, length, corkreq)
     release_sock(sk)
-    return _sent(sk, err, length)
+    return udp_sent(sk, err, length)
 
 
-def _append(sk: UdpSock, msg: MsgHdr, length: int, fl4: Flowi4 | None, corkreq: bool) -> int:
+def udp_cmsg_send(control: bytes) -> int:
+    """1 when there are control messages for IP, 0 when there are none, -EINVAL. UDP's own (UDP_SEGMENT) are refused."""
+    cmsgs = parse_cmsgs(control)
+    if cmsgs is None:
+        return -EINVAL
+    need_ip = 0
+    for level, _, _ in cmsgs:
+        if level == SOL_UDP:
+            return -EINVAL
+        need_ip = 1
+    return need_ip
+
+
+def udp_append(sk: UdpSock, msg: MsgHdr, length: int, corkreq: bool) -> int:
     """do_append_data: add to the corked datagram, send it unless more is to come."""
-    sk.corklen += length + (UDP_HLEN if not sk.corklen else 0)
     err = ip_output.ip_append_data(sk, msg, length, UDP_HLEN)
+    if err == -EIOCBQUEUED:
+        return err
     if err:
-        if err != -EIOCBQUEUED:
-            udp_flush_pending_frames(sk)
-        else:
-            sk.corklen -= length
-    elif not corkreq:
-        err = udp_push_pending_frames(sk)
-    return err
+        udp_flush_pending_frames(sk)
+        return err
+    sk.corklen += length if sk.corklen else length + UDP_HLEN
+    if not corkreq:
+        return udp_push_pending_frames(sk)
+    if msg.msg_flags & MSG_PROBE and sk.cork is not None and not sk.cork.length:
+        udp_flush_pending_frames(sk)  # nothing was put into the cork
+    return 0
 
 
-def _sent(sk: UdpSock, err: int, length: int) -> int:
+def udp_sent(sk: UdpSock, err: int, length: int) -> int:
+    """The end of udp_sendmsg: bytes, or the error, counted if it is for want of room."""
     if err == 0:
         return length
     if err == -ENOBUFS:
@@ -458,43 +567,27 @@ def _sent(sk: UdpSock, err: int, length: int) -> int:
     return err
 
 
-def _sk_dst_check(sk: Sock) -> DstEntry | None:
-    dst = sk.sk_dst_cache
-    if dst is not None and dst.obsolete and not dst.check(0):
-        sk_dst_reset(sk)
-        return None
-    return dst
-
-
-def inet_sk_flowi_flags(sk: InetSock) -> int:
-    return FLOWI_FLAG_ANYSRC if sk.inet_flags & (1 << 15 | 1 << 12) else 0
-
-
 def udp_send_skb(sk: UdpSock, skb: SkBuff, fl4: Flowi4) -> int:
     """Put the UDP header before a datagram's payload and hand it to IP."""
     net = sk.sk_net
     length = skb.len + UDP_HLEN
-    if length > 0xFFFF - 20:
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
-        return -EMSGSIZE
-    header = be.pack_udp(fl4.fl4_sport, fl4.fl4_dport, length, 0)
     dst = skb.dst
     assert dst is not None
-    if not sk.sk_no_check_tx:
-        if dst.dev.features & NETIF_F_HW_CSUM and length + 20 <= dst.mtu():
-            # udp4_hwcsum: the field holds the pseudo-header's sum, who needs the rest adds it
-            pseudo = checksum.csum_fold(checksum.csum_tcpudp_nofold(fl4.saddr, fl4.daddr, length, IPPROTO_UDP, 0)) ^ 0xFFFF
-            header = be.pack_udp(fl4.fl4_sport, fl4.fl4_dport, length, pseudo)
-            skb_push(skb, header)
-            skb.ip_summed = CHECKSUM_PARTIAL
-            skb.csum_start = skb.data
-            skb.csum_offset = 6
-        else:
-            total = checksum.csum_pieces(skb_pieces(skb, 0, skb.len), checksum.csum_partial(header, 0, UDP_HLEN, 0))
-            check = checksum.csum_tcpudp_magic(fl4.saddr, fl4.daddr, length, IPPROTO_UDP, total) or 0xFFFF
-            skb_push(skb, be.pack_udp(fl4.fl4_sport, fl4.fl4_dport, length, check))
+    sport = sk.inet_sport
+    dport = fl4.fl4_dport
+    if sk.sk_no_check_tx:
+        skb_push(skb, be.pack_udp(sport, dport, length, 0))
+    elif dst.dev.features & NETIF_F_HW_CSUM and length + 20 <= dst.mtu():
+        # udp4_hwcsum: the field holds the pseudo-header's sum, who needs the rest adds it.
+        pseudo = checksum.csum_fold(checksum.csum_tcpudp_nofold(fl4.saddr, fl4.daddr, length, IPPROTO_UDP, 0)) ^ 0xFFFF
+        skb_push(skb, be.pack_udp(sport, dport, length, pseudo))
+        skb.ip_summed = CHECKSUM_PARTIAL
+        skb.csum_start = skb.data
+        skb.csum_offset = 6
     else:
-        skb_push(skb, header)
+        total = checksum.csum_pieces(skb_pieces(skb, 0, skb.len), sport + dport + length)
+        check = checksum.csum_tcpudp_magic(fl4.saddr, fl4.daddr, length, IPPROTO_UDP, total) or checksum.CSUM_MANGLED_0
+        skb_push(skb, be.pack_udp(sport, dport, length, check))
     skb.transport_header = skb.data
     err = ip_output.ip_send_skb(net, skb)
     if err:
@@ -530,13 +623,14 @@ def udp_flush_pending_frames(sk: UdpSock) -> None:
 
 
 class UdpProtocol(NetProtocol):
-    """udp_protocol: IP's way in."""
-
-    __slots__ = ("prot",)
+    """net_hotdata.udp_protocol: IP's way in."""
 
     def __init__(self, prot: UdpProto) -> None:
         super().__init__()
         self.prot: UdpProto = prot
+
+    def early_demux(self, net: Net, skb: SkBuff) -> None:
+        udp_v4_early_demux(self.prot, net, skb)
 
     def handler(self, skb: SkBuff) -> int:
         return udp_rcv(self.prot, skb)
@@ -545,52 +639,128 @@ class UdpProtocol(NetProtocol):
         return udp_err(self.prot, skb, info)
 
 
+def udp_v4_early_demux(prot: UdpProto, net: Net, skb: SkBuff) -> None:
+    """A connected sock remembers its input route, which saves the lookup. Left out: multicast with a single listener."""
+    table = prot.table
+    dev = skb.dev
+    if not table.hash4 or skb.pkt_type != PACKET_HOST or dev is None:
+        return
+    at = skb.transport_header
+    if at + UDP_HLEN > skb.tail:
+        return
+    head = skb.head
+    nh = skb.network_header
+    sk = udp4_lib_lookup4(
+        net,
+        table,
+        be.get_u32(head, nh + 12),
+        be.get_u16(head, at),
+        be.get_u32(head, nh + 16),
+        be.get_u16(head, at + 2),
+        dev.ifindex,
+    )
+    if sk is None:
+        return
+    skb.sk = sk  # no charge: the packet goes up to it in this very call
+    dst = sk.sk_rx_dst
+    if dst is not None and dst.check(0):
+        skb.dst = dst
+
+
+def udp_lib_checksum_complete(skb: SkBuff) -> bool:
+    """__udp_lib_checksum_complete: whether the checksum is wrong. What was found right is not summed again."""
+    if skb.ip_summed != CHECKSUM_NONE:
+        return False
+    back = skb.data - skb.transport_header  # 8 once the header is pulled
+    ulen = skb.len + back
+    saddr = be.get_u32(skb.head, skb.network_header + 12)
+    daddr = be.get_u32(skb.head, skb.network_header + 16)
+    total = checksum.csum_pieces(skb_pieces(skb, -back, ulen), 0)
+    if checksum.csum_tcpudp_magic(saddr, daddr, ulen, IPPROTO_UDP, total):
+        return True
+    skb.ip_summed = CHECKSUM_UNNECESSARY
+    return False
+
+
 def udp_rcv(prot: UdpProto, skb: SkBuff) -> int:
     """__udp4_lib_rcv: `skb.data` is at the UDP header. 0; a packet that nobody wants is dropped here."""
     dev = skb.dev
     assert dev is not None
     net = dev_net(dev)
-    stats = net.udp_statistics
+    # 1. The header.
     if not pskb_may_pull(skb, UDP_HLEN):
-        stats[UDP_MIB_INERRORS] += 1
-        return kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
-    sport, dport, ulen, check = be.unpack_udp(skb.head, skb.data)
+        return udp_rcv_drop(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+    head = skb.head
+    sport, dport, ulen, check = be.unpack_udp(head, skb.data)
     if ulen > skb.len or ulen < UDP_HLEN:
-        stats[UDP_MIB_INERRORS] += 1
-        return kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        return udp_rcv_drop(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
     if ulen < skb.len:
         pskb_trim(skb, ulen)
-    saddr = be.get_u32(skb.head, skb.network_header + 12)
-    daddr = be.get_u32(skb.head, skb.network_header + 16)
-    if check == 0:
+    skb.transport_header = skb.data
+    # 2. udp4_csum_init: what a device or this host vouches for is not summed; what is short is summed now.
+    if check == 0 or skb.ip_summed == CHECKSUM_PARTIAL:
         skb.ip_summed = CHECKSUM_UNNECESSARY
-    elif skb.ip_summed != CHECKSUM_PARTIAL and skb.ip_summed != CHECKSUM_UNNECESSARY:
-        total = checksum.csum_pieces(skb_pieces(skb, 0, ulen), 0)
-        if checksum.csum_tcpudp_magic(saddr, daddr, ulen, IPPROTO_UDP, total):
-            stats[UDP_MIB_CSUMERRORS] += 1
-            stats[UDP_MIB_INERRORS] += 1
-            return kfree_skb_reason(net, skb, SKB_DROP_REASON_UDP_CSUM)
-        skb.ip_summed = CHECKSUM_UNNECESSARY
+    elif skb.ip_summed != CHECKSUM_UNNECESSARY:
+        skb.ip_summed = CHECKSUM_NONE
+        if ulen <= CHECKSUM_BREAK and udp_lib_checksum_complete(skb):
+            return udp_rcv_drop(net, skb, SKB_DROP_REASON_UDP_CSUM)
+    # 3. The sock: early demux found it,
+    early = skb.sk
+    if early is not None:
+        skb.sk = None
+        early.sk_rx_dst = skb.dst
+        udp_queue_rcv_skb(cast(UdpSock, early), skb)
+        return 0
+    saddr = be.get_u32(head, skb.network_header + 12)
+    daddr = be.get_u32(head, skb.network_header + 16)
+    # or all that want it get a copy,
     rt = cast("Rtable", skb.dst)
     if rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
         return __udp4_lib_mcast_deliver(prot, net, skb, saddr, sport, daddr, dport)
-    sk = __udp4_lib_lookup(net, prot.table, saddr, sport, daddr, dport, dev.ifindex)
+    # or the best one.
+    sk = __udp4_lib_lookup(net, prot.table, saddr, sport, daddr, dport, rt.rt_iif or skb.skb_iif)
     if sk is not None:
         udp_queue_rcv_skb(sk, skb)
         return 0
-    stats[UDP_MIB_NOPORTS] += 1
+    # 4. Nobody. Say so, unless the packet is damaged.
+    if udp_lib_checksum_complete(skb):
+        return udp_rcv_drop(net, skb, SKB_DROP_REASON_UDP_CSUM)
+    net.udp_statistics[UDP_MIB_NOPORTS] += 1
     icmp.icmp_send(skb, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0)
-    return kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
+    kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
+    return 0
+
+
+def udp_rcv_drop(net: Net, skb: SkBuff, reason: int) -> int:
+    """A damaged datagram: counted, and silently discarded (RFC 1122, 4.1.3.4)."""
+    if reason == SKB_DROP_REASON_UDP_CSUM:
+        net.udp_statistics[UDP_MIB_CSUMERRORS] += 1
+    net.udp_statistics[UDP_MIB_INERRORS] += 1
+    kfree_skb_reason(net, skb, reason)
+    return 0
+
+
+def __udp_is_mcast_sock(
+    net: Net, sk: UdpSock, loc_port: int, loc_addr: int, rmt_port: int, rmt_addr: int, dif: int
+) -> bool:
+    return (
+        sk.sk_net is net
+        and sk.inet_num == loc_port
+        and (not sk.inet_daddr or sk.inet_daddr == rmt_addr)
+        and (not sk.inet_dport or sk.inet_dport == rmt_port)
+        and (not sk.inet_rcv_saddr or sk.inet_rcv_saddr == loc_addr)
+        and (not sk.sk_bound_dev_if or sk.sk_bound_dev_if == dif)
+        and (not ipv4_is_multicast(loc_addr) or igmp.ip_mc_sf_allow(sk, loc_addr, rmt_addr, dif))
+    )
 
 
 def __udp4_lib_mcast_deliver(prot: UdpProto, net: Net, skb: SkBuff, saddr: int, sport: int, daddr: int, dport: int) -> int:
-    """Every sock that fits gets a copy."""
-    dif = skb.skb_iif
+    """Every sock that wants it gets a copy, the first one the packet itself."""
+    dev = skb.dev
+    assert dev is not None
     first: UdpSock | None = None
-    for sk in prot.table.hash.get(udp_hashfn(net, dport), ())[:]:
-        if compute_score(sk, saddr, sport, daddr, dif) < 0 or (
-            ipv4_is_multicast(daddr) and not igmp.ip_mc_sf_allow(sk, daddr, saddr, dif)
-        ):
+    for sk in prot.table.hash.get(udp_hashfn(net, dport), []):
+        if not __udp_is_mcast_sock(net, sk, dport, daddr, sport, saddr, dev.ifindex):
             continue
         if first is None:
             first = sk
@@ -600,27 +770,29 @@ def __udp4_lib_mcast_deliver(prot: UdpProto, net: Net, skb: SkBuff, saddr: int, 
         udp_queue_rcv_skb(first, skb)
         return 0
     net.udp_statistics[UDP_MIB_IGNOREDMULTI] += 1
-    consume_skb(skb)
+    kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
     return 0
 
 
 def udp_queue_rcv_skb(sk: UdpSock, skb: SkBuff) -> int:
-    """udp_queue_rcv_one_skb: past the security hook and the filter, into the queue or the bin."""
+    """udp_queue_rcv_one_skb: past the filter, into the queue or the bin. `skb.data` is at the UDP header."""
     net = sk.sk_net
-    if security.security_sock_rcv_skb(sk, skb):
+    if sk.sk_cold is not None and sk.sk_cold.sk_filter is not None and udp_lib_checksum_complete(skb):
+        sk.sk_drops += 1
+        return udp_rcv_drop(net, skb, SKB_DROP_REASON_UDP_CSUM)
+    reason = sk_filter(sk, skb)
+    if reason:
         net.udp_statistics[UDP_MIB_INERRORS] += 1
         sk.sk_drops += 1
-        return kfree_skb_reason(net, skb, SKB_DROP_REASON_SECURITY_HOOK)
+        return kfree_skb_reason(net, skb, reason)
     skb_pull(skb, UDP_HLEN)  # udp_csum_pull_header
-    if sk.sk_lock_owned and sk.pending:
-        # Linux takes no lock here; a corked send of the same sock further up the stack must not be disturbed.
-        if sk_add_backlog(sk, skb, sk.sk_rcvbuf):
-            return kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_BACKLOG)
-        return 0
+    ip_sockglue.ipv4_pktinfo_prepare(sk, skb, True)
     return __udp_queue_rcv_skb(sk, skb)
 
 
 def __udp_queue_rcv_skb(sk: UdpSock, skb: SkBuff) -> int:
+    """__udp_enqueue_schedule_skb, and what becomes of a packet that finds no room. Linux takes no sock lock here, so neither does
+    it matter here whether the sock is owned."""
     net = sk.sk_net
     rmem = sk.sk_rmem_alloc
     if rmem and rmem + skb.truesize > sk.sk_rcvbuf:  # one packet always fits, however small the buffer
@@ -630,11 +802,12 @@ def __udp_queue_rcv_skb(sk: UdpSock, skb: SkBuff) -> int:
         net.udp_statistics[UDP_MIB_MEMERRORS] += 1
         reason = SKB_DROP_REASON_PROTO_MEM
     else:
-        skb.dev = None
-        skb.dst = None
+        skb.dev = None  # udp_set_dev_scratch
         skb_set_owner_r(skb, sk)
+        flags = sk.sk_flags
+        skb.dropcount = sk.sk_drops if flags >> SOCK_RXQ_OVFL & 1 else 0
         skb_queue_tail(sk.sk_receive_queue, skb)
-        if not sock_flag(sk, SOCK_DEAD):
+        if not flags >> SOCK_DEAD & 1:
             sk.sk_data_ready()
         return 0
     net.udp_statistics[UDP_MIB_INERRORS] += 1
@@ -645,28 +818,26 @@ def __udp_queue_rcv_skb(sk: UdpSock, skb: SkBuff) -> int:
 
 
 def udp_err(prot: UdpProto, skb: SkBuff, info: int) -> int:
-    """__udp4_lib_err: an ICMP error about a datagram we sent; `skb.data` is at the quoted IP header."""
+    """__udp4_lib_err: an ICMP error about a datagram we sent; `skb.data` is at the quoted IP header. 0 or -ENOENT."""
     dev = skb.dev
     assert dev is not None
     net = dev_net(dev)
-    ihl = (skb.head[skb.data] & 15) * 4
-    type = skb.head[skb.transport_header]
-    code = skb.head[skb.transport_header + 1]
-    saddr = be.get_u32(skb.head, skb.data + 12)
-    daddr = be.get_u32(skb.head, skb.data + 16)
-    source = be.get_u16(skb.head, skb.data + ihl)
-    dest = be.get_u16(skb.head, skb.data + ihl + 2)
-    sk = __udp4_lib_lookup(net, prot.table, daddr, dest, saddr, source, dev.ifindex)
+    head = skb.head
+    uh = skb.data + (head[skb.data] & 15) * 4
+    type = head[skb.transport_header]
+    code = head[skb.transport_header + 1]
+    saddr = be.get_u32(head, skb.data + 12)
+    daddr = be.get_u32(head, skb.data + 16)
+    dest = be.get_u16(head, uh + 2)
+    sk = __udp4_lib_lookup(net, prot.table, daddr, dest, saddr, be.get_u16(head, uh), dev.ifindex)
     if sk is None:
         net.icmp_statistics[ICMP_MIB_INERRORS] += 1
-        return 0
-    err = 0
+        return -ENOENT
+    err = EHOSTUNREACH  # ICMP_TIME_EXCEEDED, and what is unknown
     harderr = False
-    if type == ICMP_TIME_EXCEEDED:
-        err = EHOSTUNREACH
-    elif type == ICMP_SOURCE_QUENCH:
+    if type == ICMP_SOURCE_QUENCH:
         return 0
-    elif type == ICMP_PARAMETERPROB:
+    if type == ICMP_PARAMETERPROB:
         err = EPROTO
         harderr = True
     elif type == ICMP_DEST_UNREACH:
@@ -676,20 +847,16 @@ def udp_err(prot: UdpProto, skb: SkBuff, info: int) -> int:
                 return 0
             err = EMSGSIZE
             harderr = True
-        else:
-            err = EHOSTUNREACH
-            if code <= NR_ICMP_UNREACH:
-                err, harderr = icmp.icmp_err_convert(code)
+        elif code <= NR_ICMP_UNREACH:
+            err, harderr = icmp.icmp_err_convert(code)
     elif type == ICMP_REDIRECT:
         route.ipv4_sk_redirect(skb, sk)
         return 0
-    else:
-        err = EHOSTUNREACH
-    if not inet_test_bit(sk, INET_FLAGS_RECVERR):
-        if not harderr or sk.sk_state != TCP_ESTABLISHED:
-            return 0
-    else:
-        ip_sockglue.ip_icmp_error(sk, skb, err, dest, info, skb.data + ihl + UDP_HLEN)
+    # RFC 1122, 4.1.3.3: pass it on to the program. Linux tells hard errors to connected socks, all to those that ask.
+    if inet_test_bit(sk, INET_FLAGS_RECVERR):
+        ip_sockglue.ip_icmp_error(sk, skb, err, dest, info, uh + UDP_HLEN)
+    elif not harderr or sk.sk_state != TCP_ESTABLISHED:
+        return 0
     sk.sk_err = err
     sk_error_report(sk)
     return 0
@@ -698,37 +865,72 @@ def udp_err(prot: UdpProto, skb: SkBuff, info: int) -> int:
 # -- receiving, system call side -------------------------------------------------------------------------------------------
 
 
+def udp_drop_bad(sk: UdpSock, skb: SkBuff) -> None:
+    """A datagram of the queue turned out to be damaged."""
+    skb_unlink(sk.sk_receive_queue, skb)
+    sk.sk_drops += 1
+    udp_rcv_drop(sk.sk_net, skb, SKB_DROP_REASON_UDP_CSUM)
+
+
+def first_packet_length(sk: UdpSock) -> int:
+    """The length of the first datagram that is not damaged, -1 if there is none; those before it are dropped."""
+    while True:
+        skb = sk.sk_receive_queue.head
+        if skb is None:
+            return -1
+        if not udp_lib_checksum_complete(skb):
+            return skb.len
+        udp_drop_bad(sk, skb)
+
+
 def udp_recvmsg(sk: UdpSock, msg: MsgHdr, size: int, flags: int) -> int:
     """One datagram: bytes copied (its whole length with MSG_TRUNC), -errno or -EIOCBQUEUED."""
     if flags & MSG_ERRQUEUE:
         return ip_sockglue.ip_recv_error(sk, msg, size)
-    err, skb, off = __skb_recv_datagram(sk, sk.sk_receive_queue, flags, msg)
-    if skb is None:
-        return err
+    peeking = flags & MSG_PEEK
+    while True:
+        err, skb, off = __skb_recv_datagram(sk, sk.sk_receive_queue, flags, sk_peek_offset(sk, flags), msg)
+        if skb is None:
+            return err
+        if skb.ip_summed != CHECKSUM_NONE or not udp_lib_checksum_complete(skb):
+            break
+        # Damaged: as if it had never come.
+        if peeking:
+            skb_unlink(sk.sk_receive_queue, skb)
+        sk.sk_drops += 1
+        udp_rcv_drop(sk.sk_net, skb, SKB_DROP_REASON_UDP_CSUM)
     ulen = skb.len
-    copied = min(size, ulen - off)
-    if copied < ulen - off:
+    copied = size
+    if copied > ulen - off:
+        copied = ulen - off
+    elif copied < ulen:
         msg.msg_flags |= MSG_TRUNC
     skb_copy_datagram_msg(skb, off, msg, copied)
-    if not flags & MSG_PEEK:
+    if not peeking:
         sk.sk_net.udp_statistics[UDP_MIB_INDATAGRAMS] += 1
-    saddr = be.get_u32(skb.head, skb.network_header + 12)
-    msg.msg_name = pack_sockaddr_in(saddr, be.get_u16(skb.head, skb.transport_header))
-    ip_sockglue.sock_recv_cmsgs(msg, sk, skb)
-    if ip_sockglue.inet_cmsg_flags(sk):
+    sock_recv_cmsgs(msg, sk, skb)
+    msg.msg_name = pack_sockaddr_in(be.get_u32(skb.head, skb.network_header + 12), be.get_u16(skb.head, skb.transport_header))
+    if sk.inet_flags & ip_sockglue.INET_CMSG_FLAGS:
         ip_sockglue.ip_cmsg_recv_offset(msg, sk, skb, UDP_HLEN, off)
-    if flags & MSG_PEEK:
-        sk_peek_offset_fwd(sk, copied)
-    else:
-        sk_peek_offset_bwd(sk, ulen)
+    ret = ulen if flags & MSG_TRUNC else copied
+    # skb_consume_udp
+    sk_peek_offset_bwd(sk, -ret if peeking else ret)
+    if not peeking:
         skb_free_datagram(sk, skb)
-    return ulen - off if flags & MSG_TRUNC else copied
+    return ret
 
 
-def udp_poll(sk: UdpSock) -> int:
+def udp_poll(file: File | None, sock: Socket) -> int:
+    """datagram_poll, except that a reader who would block is not told of a damaged datagram."""
+    sk = cast(UdpSock, sock.sk)
     mask = datagram_poll(sk, sk.sk_receive_queue)
-    if sk.sk_receive_queue.head is not None:
-        mask |= EPOLLIN | EPOLLRDNORM
+    if (
+        mask & EPOLLRDNORM
+        and not (file is not None and file.f_flags & O_NONBLOCK)
+        and not sk.sk_shutdown & RCV_SHUTDOWN
+        and first_packet_length(sk) == -1
+    ):
+        mask &= ~(EPOLLIN | EPOLLRDNORM)
     return mask
 
 
@@ -742,7 +944,6 @@ class UdpProto(Proto):
         super().__init__(kernel, "UDP")
         self.table: UdpTable = UdpTable()
         self.obj_size = 1152  # sizeof(struct udp_sock) on x86-64
-        self.slab_flags = 0
 
     def sk_prot_alloc(self, net: Net, family: int) -> Sock:
         return UdpSock(net, family, self)
@@ -752,65 +953,74 @@ class UdpProto(Proto):
         if self.sysctl_mem is None:
             init_net = self.kernel.init_net
             self.sysctl_mem = (sk.sk_net if init_net is None else init_net).ipv4.sysctl_udp_mem  # one for all namespaces
-        self.sockets_allocated += 1
         return 0
 
     def destroy(self, sk: Sock) -> None:
         """udp_destroy_sock."""
         udp = cast(UdpSock, sk)
         lock_sock(udp)
+        sock_set_flag(udp, SOCK_DEAD)  # against udp_abort
         udp_flush_pending_frames(udp)
         release_sock(udp)
-        self.sockets_allocated -= 1
 
     def pre_connect(self, sk: Sock, uaddr: bytes) -> int:
+        """udp_pre_connect."""
         return -EINVAL if len(uaddr) < SIZEOF_SOCKADDR_IN else 0
 
     def connect(self, sk: Sock, uaddr: bytes) -> int:
-        lock_sock(sk)
-        err = datagram.ip4_datagram_connect(cast(UdpSock, sk), uaddr)
-        release_sock(sk)
+        """udp_connect."""
+        udp = cast(UdpSock, sk)
+        lock_sock(udp)
+        err = datagram.__ip4_datagram_connect(udp, uaddr)
+        if err == 0:
+            udp4_hash4(udp)
+        release_sock(udp)
         return err
 
     def disconnect(self, sk: Sock, flags: int) -> int:
         """udp_disconnect."""
         lock_sock(sk)
-        udp_disconnect(cast(UdpSock, sk))
+        __udp_disconnect(cast(UdpSock, sk))
         release_sock(sk)
         return 0
 
     def ioctl(self, sk: Sock, cmd: int, arg: bytes) -> tuple[int, bytes]:
+        """udp_ioctl."""
         if cmd == SIOCOUTQ:
-            return 0, sk_wmem_alloc_get(sk).to_bytes(4, "little")
+            return 0, pack_s32(sk_wmem_alloc_get(sk))
         if cmd == SIOCINQ:
-            head = sk.sk_receive_queue.head
-            return 0, (0 if head is None else head.len).to_bytes(4, "little")
+            return 0, pack_s32(max(0, first_packet_length(cast(UdpSock, sk))))
         return -ENOIOCTLCMD, b""
 
+    def release_cb(self, sk: Sock) -> None:
+        datagram.ip4_datagram_release_cb(sk)
+
     def setsockopt(self, sk: Sock, level: int, optname: int, optval: bytes) -> int:
+        """udp_setsockopt, udp_lib_setsockopt."""
         udp = cast(UdpSock, sk)
         if level != SOL_UDP:
             return ip_sockglue.ip_setsockopt(udp, level, optname, optval)
-        if len(optval) < 4:
+        if len(optval) < SIZEOF_INT:
             return -EINVAL
-        if optname == UDP_CORK:
-            udp.corkflag = int.from_bytes(optval[:4], "little") != 0
-            if not udp.corkflag:
-                lock_sock(sk)
-                if udp.pending:
-                    udp_push_pending_frames(udp)
-                release_sock(sk)
-            return 0
-        return -ENOPROTOOPT
+        if optname != UDP_CORK:
+            return -ENOPROTOOPT
+        udp.corkflag = get_s32(optval, 0) != 0
+        if not udp.corkflag:
+            lock_sock(udp)
+            if udp.pending:
+                udp_push_pending_frames(udp)
+            release_sock(udp)
+        return 0
 
     def getsockopt(self, sk: Sock, level: int, optname: int, optlen: int) -> tuple[int, bytes]:
+        """udp_getsockopt, udp_lib_getsockopt."""
         udp = cast(UdpSock, sk)
         if level != SOL_UDP:
             return ip_sockglue.ip_getsockopt(udp, level, optname, optlen)
         if optlen < 0:
             return -EINVAL, b""
         if optname == UDP_CORK:
-            return 0, int(udp.corkflag).to_bytes(4, "little")[:optlen]
+            return 0, pack_s32(int(udp.corkflag))[:optlen]
         return -ENOPROTOOPT, b""
 
     def sendmsg(self, sk: Sock, msg: MsgHdr, size: int) -> int:
@@ -820,9 +1030,6 @@ class UdpProto(Proto):
 
     def recvmsg(self, sk: Sock, msg: MsgHdr, size: int, flags: int) -> int:
         return udp_recvmsg(cast(UdpSock, sk), msg, size, flags)
-
-    def backlog_rcv(self, sk: Sock, skb: SkBuff) -> int:
-        return __udp_queue_rcv_skb(cast(UdpSock, sk), skb)
 
     def unhash(self, sk: Sock) -> None:
         udp_lib_unhash(cast(UdpSock, sk))
@@ -839,6 +1046,9 @@ class UdpProto(Proto):
     def put_port(self, sk: Sock) -> None:
         udp_lib_unhash(cast(UdpSock, sk))
 
+    def has_memory_pressure(self) -> bool:
+        return False
+
     def sysctl_wmem(self, net: Net) -> list[int]:
         return [net.ipv4.sysctl_udp_wmem_min, net.core.sysctl_wmem_default, net.core.sysctl_wmem_max]
 
@@ -851,22 +1061,25 @@ class UdpProto(Proto):
         if not sock_flag(sk, SOCK_DEAD):
             sk.sk_err = err
             sk_error_report(sk)
-            udp_disconnect(cast(UdpSock, sk))
+            __udp_disconnect(cast(UdpSock, sk))
         release_sock(sk)
         return 0
 
 
-def udp_disconnect(sk: UdpSock) -> None:
-    """__udp_disconnect: forget the peer, and what bind() did not fix."""
+def __udp_disconnect(sk: InetSock) -> None:
+    """Forget the peer, the device, and what bind() did not fix. Raw and ping socks use it too: without a port of their own choice
+    they are unhashed, and receive nothing any more."""
     sk.sk_state = TCP_CLOSE
     sk.inet_daddr = 0
     sk.inet_dport = 0
+    sk.sk_bound_dev_if = 0
     if not sk.sk_userlocks & SOCK_BINDADDR_LOCK:
         sk.inet_rcv_saddr = 0
         sk.inet_saddr = 0
-    udp_lib_rehash(sk)
+        if sk.sk_userlocks & SOCK_BINDPORT_LOCK:
+            sk.sk_prot.rehash(sk)
     if not sk.sk_userlocks & SOCK_BINDPORT_LOCK:
-        udp_lib_unhash(sk)
+        sk.sk_prot.unhash(sk)
         sk.inet_sport = 0
     sk_dst_reset(sk)
 
