@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from afinet.drivers.veth import veth_newlink, veth_receive, veth_wire_newlink
 from afinet.kernel.notifier import NotifierBlock
 from afinet.net.core import dev as dev_core
+from afinet.net.core import gso, link_watch
 from afinet.net.core.dev import dev_queue_xmit, netif_rx
 from afinet.net.core.net_namespace import cleanup_net, copy_net_ns
 from afinet.net.core.netdevice import (
@@ -24,7 +25,7 @@ from afinet.net.core.netdevice import (
     NetDevice,
     dev_net,
 )
-from afinet.net.core.skbuff import CHECKSUM_NONE, CHECKSUM_PARTIAL, SkBuff, alloc_skb, consume_skb, skb_truesize
+from afinet.net.core.skbuff import CHECKSUM_PARTIAL, SkBuff, alloc_skb, consume_skb, skb_truesize
 from afinet.uapi.errno import EEXIST, EINVAL, ENETDOWN, EPROTONOSUPPORT
 from afinet.uapi.if_ import IF_OPER_DOWN, IF_OPER_UNKNOWN, IF_OPER_UP, IFF_LOWER_UP, IFF_RUNNING, IFF_UP
 from afinet.uapi.if_packet import PACKET_BROADCAST, PACKET_HOST, PACKET_MULTICAST, PACKET_OTHERHOST, PACKET_OUTGOING
@@ -397,10 +398,10 @@ def test_down_or_without_a_carrier_packets_vanish_and_the_sender_hears_of_conges
 def test_a_driver_without_a_queue_that_refuses_loses_the_packet():
     kernel = boot()
     dev, sink = sink_device(init_net(kernel))
-    dev_core.link_watch.dev_deactivate(dev)
+    link_watch.dev_deactivate(dev)
     dev.qdisc_sleeping = None
     dev.tx_queue_len = 0  # noqueue
-    dev_core.link_watch.dev_activate(dev)
+    link_watch.dev_activate(dev)
     sink.busy = True
     assert send(dev, 1, b"x") == -ENETDOWN
     sink.busy = False
@@ -450,7 +451,7 @@ def test_a_device_with_checksums_gets_the_packet_as_it_is():
     skb = partial(dev, b"hello")
     before = skb.head
     assert dev_queue_xmit(skb) == 0
-    assert sink.sent == [before] and skb.ip_summed == CHECKSUM_PARTIAL != CHECKSUM_NONE
+    assert sink.sent == [before] and skb.ip_summed == CHECKSUM_PARTIAL
 
 
 def test_a_super_packet_that_nobody_can_cut_is_a_counted_drop():
@@ -461,11 +462,11 @@ def test_a_super_packet_that_nobody_can_cut_is_a_counted_drop():
     skb.gso_size = 1000
     assert dev_queue_xmit(skb) < 0 or dev.stats.tx_dropped == 1
     assert drops(init_net(kernel)) == {"SKB_GSO_SEG": 1} and sink.sent == []
-    assert dev_core.gso.skb_gso_segment(kernel, skb) == (-EPROTONOSUPPORT, None)
+    assert gso.skb_gso_segment(kernel, skb) == (-EPROTONOSUPPORT, None)
 
 
 def test_a_registered_offload_cuts_and_the_segments_go_in_order():
-    class Cut(dev_core.gso.PacketOffload):
+    class Cut(gso.PacketOffload):
         def gso_segment(self, skb: SkBuff) -> tuple[int, SkBuff | None]:
             first: SkBuff | None = None
             payload = skb.head[skb.data + 14 : skb.tail]
@@ -478,7 +479,7 @@ def test_a_registered_offload_cuts_and_the_segments_go_in_order():
 
     kernel = boot()
     dev, sink = sink_device(init_net(kernel))
-    dev_core.gso.dev_add_offload(kernel, Cut(PROTO))
+    gso.dev_add_offload(kernel, Cut(PROTO))
     skb = frame(1, b"aaaabbbbcc")
     skb.dev = dev
     skb.gso_size = 4

@@ -89,9 +89,9 @@ class PfifoFastQdisc(Qdisc):
         return None
 
     def reset(self) -> None:
+        qdisc_reset_gso_skb(self)
         for band in self.bands:
             qdisc_reset_queue(self, band)
-        qdisc_reset_gso_skb(self)
 
 
 class PfifoOps(QdiscOps):

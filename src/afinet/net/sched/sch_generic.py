@@ -85,8 +85,8 @@ class Qdisc:
 
     def reset(self) -> None:
         """Drop everything (the device goes down)."""
-        qdisc_reset_queue(self, self.q)
         qdisc_reset_gso_skb(self)
+        qdisc_reset_queue(self, self.q)
 
     def destroy(self) -> None:
         """The qdisc is taken off for good; `reset` has been called."""
@@ -158,6 +158,8 @@ def qdisc_reset_queue(sch: Qdisc, q: SkBuffHead) -> None:
 def qdisc_reset_gso_skb(sch: Qdisc) -> None:
     skb = sch.gso_skb
     sch.gso_skb = None
+    if skb is not None:
+        qdisc_account(sch, skb, -1)
     while skb is not None:
         following = skb.next
         skb.next = None
@@ -197,6 +199,7 @@ def qdisc_restart(sch: Qdisc, dev: NetDevice) -> bool:
     skb = sch.gso_skb
     if skb is not None:
         sch.gso_skb = None
+        qdisc_account(sch, skb, -1)
     else:
         skb = sch.dequeue()
         if skb is None:
@@ -212,15 +215,28 @@ def sch_direct_xmit(sch: Qdisc, dev: NetDevice, skb: SkBuff) -> bool:
     if skb.next is None:
         if dev_core.dev_hard_start_xmit(skb, dev) != NETDEV_TX_BUSY:
             return True
-        sch.gso_skb = skb
-        sch.requeues += 1
+        dev_requeue_skb(sch, skb)
         return False
     _rc, rest = dev_core.dev_xmit_list(skb, dev)
     if rest is None:
         return True
-    sch.gso_skb = rest
-    sch.requeues += 1
+    dev_requeue_skb(sch, rest)
     return False
+
+
+def dev_requeue_skb(sch: Qdisc, skb: SkBuff) -> None:
+    """The driver gave it back: it is still part of the queue."""
+    sch.gso_skb = skb
+    sch.requeues += 1
+    qdisc_account(sch, skb, 1)
+
+
+def qdisc_account(sch: Qdisc, skb: SkBuff, sign: int) -> None:
+    at: SkBuff | None = skb
+    while at is not None:
+        sch.qlen += sign
+        sch.backlog += sign * at.len
+        at = at.next
 
 
 class QdiscWatchdog(TimerList):

@@ -355,13 +355,13 @@ class NetemQdisc(Qdisc):
         return None
 
     def reset(self) -> None:
+        qdisc_reset_gso_skb(self)
         tfifo = self.tfifo
         self.tfifo = []
         net = dev_net(self.dev)
         for entry in tfifo:
             kfree_skb_reason(net, entry[2], SKB_DROP_REASON_QUEUE_PURGE)
         qdisc_reset_queue(self, self.q)
-        qdisc_reset_gso_skb(self)
         qdisc_watchdog_cancel(self.watchdog)
 
 
