@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 from afinet.kernel.notifier import NotifierBlock, call_notifiers
 from afinet.kernel.sysctl import CtlTable, register_sysctl
+from afinet.kernel.task import ns_capable
+from afinet.net.core import dev as dev_core
+from afinet.net.core import dev_ioctl
 from afinet.net.core.flow import Flowi4
 from afinet.net.core.net_namespace import PernetOperations, register_pernet_subsys
 from afinet.net.core.netdevice import (
@@ -32,12 +35,26 @@ from afinet.net.core.netdevice import (
 )
 from afinet.net.ipv4 import arp, fib_frontend, fib_trie, route
 from afinet.net.ipv4.ip_fib import FIB_LOOKUP_NOREF, FibResult
-from afinet.uapi.errno import EADDRNOTAVAIL, EEXIST, EINVAL, ENOBUFS
-from afinet.uapi.if_ import IFF_LOOPBACK
+from afinet.uapi.capability import CAP_NET_ADMIN
+from afinet.uapi.errno import EADDRNOTAVAIL, EEXIST, EFAULT, EINVAL, ENOBUFS, ENODEV, EPERM
+from afinet.uapi.if_ import IFF_BROADCAST, IFF_LOOPBACK, IFF_POINTOPOINT, IFF_UP, IFNAMSIZ
 from afinet.uapi.if_addr import IFA_F_PERMANENT, IFA_F_SECONDARY, IFAPROT_KERNEL_LO
 from afinet.uapi.if_arp import ARPOP_REQUEST
 from afinet.uapi.in_ import INADDR_ANY, INADDR_LOOPBACK
 from afinet.uapi.rtnetlink import RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RT_TABLE_LOCAL, RTN_LOCAL
+from afinet.uapi.sockaddr import SIZEOF_IFREQ, get_be32, pack_sockaddr_in, sa_family
+from afinet.uapi.socket import AF_INET
+from afinet.uapi.sockios import (
+    SIOCGIFADDR,
+    SIOCGIFBRDADDR,
+    SIOCGIFDSTADDR,
+    SIOCGIFNETMASK,
+    SIOCSIFADDR,
+    SIOCSIFBRDADDR,
+    SIOCSIFDSTADDR,
+    SIOCSIFFLAGS,
+    SIOCSIFNETMASK,
+)
 
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
@@ -659,6 +676,142 @@ def inet_abc_len(addr: int) -> int:
     if top >= 240:
         return 32
     return -1
+
+
+# -- ioctl ---------------------------------------------------------------------------------------------------------------------
+
+
+def find_label(in_dev: InDevice | None, label: str, addr: int) -> InIfaddr | None:
+    """The address of that label, `addr` itself if it is there (0: any)."""
+    if in_dev is None:
+        return None
+    if addr:
+        for ifa in in_dev.ifa_list:
+            if ifa.ifa_label == label and ifa.ifa_local == addr:
+                return ifa
+    for ifa in in_dev.ifa_list:
+        if ifa.ifa_label == label:
+            return ifa
+    return None
+
+
+def devinet_ioctl(net: Net, cmd: int, arg: bytes) -> tuple[int, bytes]:
+    """SIOC[GS]IF{ADDR,NETMASK,BRDADDR,DSTADDR} and SIOCSIFFLAGS, as ifconfig uses them, over a packed struct ifreq whose name may
+    carry a label ("eth0:1"). (0 or -errno, the struct to write back)."""
+    if len(arg) < SIZEOF_IFREQ:
+        return -EFAULT, b""
+    setting = cmd in (SIOCSIFADDR, SIOCSIFNETMASK, SIOCSIFBRDADDR, SIOCSIFDSTADDR, SIOCSIFFLAGS)
+    family = sa_family(arg[IFNAMSIZ:])
+    if setting:
+        if not ns_capable(net.kernel, CAP_NET_ADMIN):
+            return -EPERM, b""
+        if cmd != SIOCSIFFLAGS and family != AF_INET:
+            return -EINVAL, b""
+    elif cmd not in (SIOCGIFADDR, SIOCGIFNETMASK, SIOCGIFBRDADDR, SIOCGIFDSTADDR):
+        return -EINVAL, b""
+    label = dev_ioctl.ifr_name(arg)
+    name, colon, _ = label.partition(":")
+    dev = net.dev_by_name.get(name)
+    if dev is None:
+        return -ENODEV, b""
+    in_dev = dev.ip_ptr
+    addr = get_be32(arg, IFNAMSIZ + 4)
+    if setting:
+        ifa = find_label(in_dev, label, 0)
+        return devinet_set(dev, in_dev, ifa, cmd, label, colon != "", addr, arg), arg
+    ifa = find_label(in_dev, label, addr if family == AF_INET else 0)
+    if ifa is None:
+        return -EADDRNOTAVAIL, b""
+    if cmd == SIOCGIFADDR:
+        value = ifa.ifa_local
+    elif cmd == SIOCGIFNETMASK:
+        value = ifa.ifa_mask
+    elif cmd == SIOCGIFBRDADDR:
+        value = ifa.ifa_broadcast
+    else:
+        value = ifa.ifa_address
+    return 0, dev_ioctl.ifreq(arg, pack_sockaddr_in(value, 0))
+
+
+def devinet_set(
+    dev: NetDevice, in_dev: InDevice | None, ifa: InIfaddr | None, cmd: int, label: str, alias: bool, addr: int, arg: bytes
+) -> int:
+    if cmd == SIOCSIFFLAGS:
+        flags = arg[IFNAMSIZ] | arg[IFNAMSIZ + 1] << 8
+        if not alias:
+            return dev_core.dev_change_flags(dev, flags)
+        if ifa is None:
+            return -EADDRNOTAVAIL
+        if not flags & IFF_UP:
+            inet_del_ifa(ifa.ifa_dev, ifa)
+        return 0
+    if cmd == SIOCSIFADDR:
+        plen = inet_abc_len(addr)
+        if plen < 0:
+            return -EINVAL
+        if ifa is None:
+            if in_dev is None:
+                return -ENOBUFS
+            ifa = InIfaddr(in_dev, addr, plen)
+            ifa.ifa_label = label
+        elif ifa.ifa_local == addr:
+            return 0
+        else:
+            inet_del_ifa(ifa.ifa_dev, ifa)
+        if dev.flags & IFF_POINTOPOINT:
+            plen = 32
+        ifa.ifa_local = addr
+        ifa.ifa_address = addr
+        ifa.ifa_prefixlen = plen
+        ifa.ifa_mask = inet_make_mask(plen)
+        ifa.ifa_broadcast = addr | (0xFFFFFFFF ^ ifa.ifa_mask) if dev.flags & IFF_BROADCAST and plen < 31 else 0
+        ifa.ifa_scope = RT_SCOPE_HOST if addr >> 24 == 127 else RT_SCOPE_UNIVERSE
+        ifa.ifa_flags = IFA_F_PERMANENT
+        ipv4_devconf_setall(ifa.ifa_dev.cnf)
+        return inet_insert_ifa(ifa)
+    if ifa is None:
+        return -EADDRNOTAVAIL
+    if cmd == SIOCSIFBRDADDR:
+        if ifa.ifa_broadcast != addr:
+            inet_del_ifa(ifa.ifa_dev, ifa)
+            ifa.ifa_broadcast = addr
+            inet_insert_ifa(ifa)
+    elif cmd == SIOCSIFDSTADDR:
+        if ifa.ifa_address != addr:
+            if inet_abc_len(addr) < 0:
+                return -EINVAL
+            inet_del_ifa(ifa.ifa_dev, ifa)
+            ifa.ifa_address = addr
+            inet_insert_ifa(ifa)
+    else:
+        if bad_mask(addr, 0):
+            return -EINVAL
+        if ifa.ifa_mask != addr:
+            old_brd = ifa.ifa_local | (0xFFFFFFFF ^ ifa.ifa_mask)
+            inet_del_ifa(ifa.ifa_dev, ifa)
+            ifa.ifa_mask = addr
+            ifa.ifa_prefixlen = inet_mask_len(addr)
+            # A broadcast address that followed from the old mask follows the new one; any other is the user's own choice.
+            if dev.flags & IFF_BROADCAST and ifa.ifa_prefixlen < 31 and ifa.ifa_broadcast == old_brd:
+                ifa.ifa_broadcast = ifa.ifa_local | (0xFFFFFFFF ^ addr)
+            inet_insert_ifa(ifa)
+    return 0
+
+
+def inet_gifconf(net: Net, size: int) -> bytes:
+    """SIOCGIFCONF: a struct ifreq for each address, as many as fit into `size` bytes; -1: all (their length is what a call without
+    a buffer gets)."""
+    out: list[bytes] = []
+    for dev in net.dev_by_index.values():
+        in_dev = dev.ip_ptr
+        if in_dev is None:
+            continue
+        for ifa in in_dev.ifa_list:
+            if 0 <= size < (len(out) + 1) * SIZEOF_IFREQ:
+                return b"".join(out)
+            name = ifa.ifa_label.encode("latin-1")[: IFNAMSIZ - 1]
+            out.append(name + bytes(IFNAMSIZ - len(name)) + pack_sockaddr_in(ifa.ifa_local, 0) + bytes(8))
+    return b"".join(out)
 
 
 # -- sysctl --------------------------------------------------------------------------------------------------------------------

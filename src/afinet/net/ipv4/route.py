@@ -866,6 +866,15 @@ def inet_sk_flowi_flags(sk: InetSock) -> int:
     return 0
 
 
+def inet_iif(skb: SkBuff) -> int:
+    """The device a packet came in by, as its receiver sees it: for one that came through loopback from a sock bound to a device,
+    that device."""
+    rt = skb.dst
+    if isinstance(rt, Rtable) and rt.rt_iif:
+        return rt.rt_iif
+    return skb.skb_iif
+
+
 def ip_route_connect_init(
     fl4: Flowi4, dst: int, src: int, oif: int, protocol: int, sport: int, dport: int, sk: InetSock
 ) -> None:
