@@ -180,11 +180,14 @@ def update_suffix(tn: KeyVector) -> int:
 
 
 def node_pull_suffix(tn: KeyVector, slen: int) -> None:
-    """A route with a long suffix has gone from below `tn`."""
-    while tn.slen > tn.pos and tn.slen > slen:
-        if update_suffix(tn) > slen:
-            break
+    """A route with a long suffix has gone from below `tn`, where `slen` is what is left: up, as long as that changes something."""
+    node_slen = tn.slen
+    while node_slen > tn.pos and node_slen > slen:
+        slen = update_suffix(tn)
+        if slen == node_slen:
+            return
         tn = node_parent(tn)
+        node_slen = tn.slen
 
 
 def node_push_suffix(tn: KeyVector, slen: int) -> None:
@@ -469,7 +472,7 @@ def fib_valid_key_len(key: int, plen: int) -> bool:
     return 0 <= plen <= KEYLENGTH and (plen == KEYLENGTH or (key << plen) & 0xFFFFFFFF == 0)
 
 
-def fib_insert_node(trie: KeyVector, tp: KeyVector, new: FibAlias, key: int) -> None:
+def fib_insert_node(tp: KeyVector, new: FibAlias, key: int) -> None:
     """A leaf for a key that has none yet, below `tp`."""
     leaf = leaf_new(key, new)
     n = tp.child[get_index(key, tp)] if tp.bits else tp.child[0]
@@ -485,10 +488,10 @@ def fib_insert_node(trie: KeyVector, tp: KeyVector, new: FibAlias, key: int) -> 
     trie_rebalance(tp)
 
 
-def fib_insert_alias(trie: KeyVector, tp: KeyVector, leaf: KeyVector | None, new: FibAlias, place: int, key: int) -> None:
+def fib_insert_alias(tp: KeyVector, leaf: KeyVector | None, new: FibAlias, place: int, key: int) -> None:
     """Put `new` at `place` of the leaf; -1: behind all of its prefix length and table."""
     if leaf is None:
-        fib_insert_node(trie, tp, new, key)
+        fib_insert_node(tp, new, key)
         return
     if place < 0:
         place = 0
@@ -572,7 +575,7 @@ def fib_table_insert(net: Net, tb: FibTable, cfg: FibConfig) -> int:
     if not nlflags & NLM_F_CREATE:
         fib_semantics.fib_release_info(fi)
         return -ENOENT
-    fib_insert_alias(trie, tp, leaf, FibAlias(fi, slen, dscp, cfg.fc_type, tb.tb_id), place, key)
+    fib_insert_alias(tp, leaf, FibAlias(fi, slen, dscp, cfg.fc_type, tb.tb_id), place, key)
     if plen == 0:
         tb.tb_num_default += 1
     route.rt_cache_flush(net)
@@ -680,7 +683,7 @@ def fib_trie_unmerge(oldtb: FibTable) -> FibTable:
     for key, fa in fib_table_dump(oldtb):
         leaf, tp = fib_find_node(tb.trie, key)
         copy = FibAlias(fa.fa_info, fa.fa_slen, fa.fa_dscp, fa.fa_type, fa.tb_id)
-        fib_insert_alias(tb.trie, tp, leaf, copy, -1, key)
+        fib_insert_alias(tp, leaf, copy, -1, key)
         if fa.fa_slen == KEYLENGTH:
             tb.tb_num_default += 1
     return tb
