@@ -3,10 +3,10 @@
 What happens to a packet, in this order:
 
 1. A cut link loses it.
-2. With a rate, it waits for those before it: a drop-tail queue, bounded in packets or bytes. No event is spent on leaving the queue:
-   when each packet's last bit leaves is computed when it comes (integers; what a division leaves over is carried to the next).
-3. netem's engine (net/sched/sch_netem.py) says whether it is lost on the way, doubled, damaged, sent ahead, and how long it travels.
-   What is lost has used the link's rate, unlike in the qdisc, which loses it first.
+2. With a rate, it waits for those before it: a drop-tail queue, bounded in packets or bytes. No event is spent on leaving the
+   queue: when each packet's last bit leaves is computed when it comes (integers; what a division leaves over is carried on).
+3. netem's engine (net/sched/sch_netem.py) says whether it is lost on the way, doubled, damaged, sent ahead, and how long it
+   travels. What is lost has used the link's rate, unlike in the qdisc, which loses it first.
 4. It arrives: one heap of packets in flight a direction, and one event of the hub for the first of them; what arrives at the same
    instant arrives together.
 

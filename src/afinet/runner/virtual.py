@@ -187,7 +187,7 @@ class SimTask(Event):
     def _main(self) -> None:
         _current.task = self
         if sys.version_info < (3, 13):
-            sentinel = real._thread._set_sentinel()
+            sentinel = vars(real._thread)["_set_sentinel"]()
             sentinel.acquire()
             # A second sentinel in this thread, whoever sets it, takes the place of this one: do not wait for ever.
             self._reap = partial(sentinel.acquire, True, 1.0)

@@ -1,7 +1,7 @@
 """A link between two hosts, as the user sees it: its parameters, which may change while the network runs, and its counters.
 
-Faults are guards: `with link.cut(): net.run_for("5s")`, or `with link.change(loss="20%"): ...`; without `with` they stay. Each names a
-direction by the host that it leads to (`towards=server`); without, both are meant.
+Faults are guards: `with link.cut(): net.run_for("5s")`, or `with link.change(loss="20%"): ...`; without `with` they stay. Each
+names a direction by the host that it leads to (`towards=server`); without, both are meant.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ from afinet.net.core.netdevice import NetDevice
 from afinet.net.ipv4.devinet import inet_addr_add
 from afinet.net.sched.sch_netem import netem_threshold
 from afinet.runner.link import LinkEnd
-from afinet.sim.units import Quantity, UsageError, format_address, format_rate, format_time, parse_queue, parse_rate, parse_share, parse_time
+from afinet.sim.units import (
+    Quantity,
+    UsageError,
+    format_address,
+    format_rate,
+    format_time,
+    parse_queue,
+    parse_rate,
+    parse_share,
+    parse_time,
+)
 
 if TYPE_CHECKING:
     from afinet.sim.host import Host

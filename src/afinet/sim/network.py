@@ -21,7 +21,7 @@ from typing import Any
 from afinet.init import syscalls
 from afinet.kernel.machine import Kernel
 from afinet.kernel.task import Task
-from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_SEC
+from afinet.kernel.time import NSEC_PER_SEC
 from afinet.runner.virtual import Resolver, SimTask, VirtualRunner, current_task
 from afinet.sim.host import Host
 from afinet.sim.link import Link
@@ -254,7 +254,7 @@ class Network:
     # -- looking ------------------------------------------------------------------------------------------------------
 
     def capture(self, callback: CaptureCallback) -> Capture:
-        """Have `callback(host, device name, ns since the epoch, outbound, frame)` called for each packet at each device, lo's too."""
+        """Have `callback(host, device name, ns since the epoch, outbound, frame)` called for every packet at every device."""
         capture = Capture(callback)
         for host in self.hosts.values():
             capture.add_host(host)

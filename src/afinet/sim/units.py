@@ -29,8 +29,8 @@ _TIME = {
     "h": 3600 * NSEC_PER_SEC,
     "d": 86400 * NSEC_PER_SEC,
 }
-_RATE = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "tbit": 10**12, "kibit": 1 << 10, "mibit": 1 << 20, "gibit": 1 << 30}
-_SIZE = {"b": 1, "kb": 1000, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "k": 1 << 10, "m": 1 << 20}
+_RATE = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "tbit": 10**12, "kibit": 1 << 10, "mibit": 1 << 20}
+_SIZE = {"b": 1, "kb": 1000, "mb": 10**6, "gb": 10**9, "k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20}
 
 _NUMBER = re.compile(r"\s*([0-9_]*\.?[0-9_]+(?:e[+-]?[0-9]+)?)\s*(.*?)\s*", re.IGNORECASE)
 

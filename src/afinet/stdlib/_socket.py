@@ -24,6 +24,7 @@ from afinet.kernel.task import Task
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.kernel.wait import Kiocb
 from afinet.runner import real
+from afinet.runner.hub import HubKernel
 from afinet.runner.virtual import current_task
 from afinet.stdlib import netdb
 from afinet.uapi.errno import EAFNOSUPPORT, EAGAIN, ECONNRESET, EINPROGRESS, EIOCBQUEUED, EISCONN
@@ -163,16 +164,16 @@ class socket(_Real):
     # -- attributes ---------------------------------------------------------------------------------------------------
 
     @property
-    def family(self) -> int:  # type: ignore[override]
-        return _Real.family.__get__(self) if self._task is None else self._family  # type: ignore[attr-defined]
+    def family(self) -> int:
+        return _Real.family.__get__(self) if self._task is None else self._family
 
     @property
-    def type(self) -> int:  # type: ignore[override]
-        return _Real.type.__get__(self) if self._task is None else self._type  # type: ignore[attr-defined]
+    def type(self) -> int:
+        return _Real.type.__get__(self) if self._task is None else self._type
 
     @property
-    def proto(self) -> int:  # type: ignore[override]
-        return _Real.proto.__get__(self) if self._task is None else self._proto  # type: ignore[attr-defined]
+    def proto(self) -> int:
+        return _Real.proto.__get__(self) if self._task is None else self._proto
 
     @property
     def timeout(self) -> float | None:
@@ -201,10 +202,8 @@ class socket(_Real):
         assert task is not None
         kernel = task.kernel
         runner = kernel.runner
-        if runner is not None:
-            now = runner.hub.now  # type: ignore[attr-defined]
-            if kernel.now < now:
-                kernel.now = now
+        if isinstance(runner, HubKernel) and kernel.now < runner.hub.now:
+            kernel.now = runner.hub.now
         return task
 
     def _wait(self, iocb: Kiocb, what: str) -> None:

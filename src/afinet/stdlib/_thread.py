@@ -244,7 +244,7 @@ if sys.version_info < (3, 13):
         """A lock that is released when the calling thread has ended: what Thread.join waits for."""
         task = current_task()
         if task is None:
-            return _real._set_sentinel()
+            return vars(_real)["_set_sentinel"]()
         sentinel = lock()
         task.at_exit = partial(_release, sentinel)
         return sentinel

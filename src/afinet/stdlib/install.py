@@ -1,9 +1,9 @@
 """Way (a) of DESIGN.md, section 5: a process of our own, in which the stand-ins are there before anything else is imported.
 
 `afinet run` starts Python without `site` and with a fixed PYTHONHASHSEED, calls `install`, and only then lets site run and the
-scenario begin. `_thread`, `time`, `select` and `_socket` in sys.modules are ours from then on, so that threading, socket, selectors,
-asyncio and everything above them are the standard library's own files over our modules. Each stand-in looks at who calls: a
-simulated task, or any other thread, for which it passes through.
+scenario begin. `_thread`, `time`, `select` and `_socket` in sys.modules are ours from then on, so that threading, socket,
+selectors, asyncio and everything above them are the standard library's own files over our modules. Each stand-in looks at
+who calls: a simulated task, or any other thread, for which it passes through.
 
 What had been imported before (by the interpreter's own start) is mended by identity: a name that still means the host's function
 is bound to ours. Chance is patched here as well: in a task, os.urandom, and with it uuid, secrets and random's seeding, draws
@@ -92,7 +92,7 @@ def _patch_random() -> None:
         host_seed(self, a, version)
 
     random.Random.seed = seed  # type: ignore[method-assign]
-    random.seed = random._inst.seed  # type: ignore[attr-defined]  # it was bound to the old one
+    random.seed = random._inst.seed  # it was bound to the old one
 
 
 def begin(seed: bytes) -> None:
@@ -105,4 +105,4 @@ def begin(seed: bytes) -> None:
     random.seed(int.from_bytes(RandomStream(seed, "random").get_random_bytes(32), "big"))
     threading = sys.modules.get("threading")
     if threading is not None and hasattr(threading, "_counter"):
-        threading._counter = itertools.count(1).__next__
+        vars(threading)["_counter"] = itertools.count(1).__next__
