@@ -184,7 +184,10 @@ SOCK_TXREHASH_DEFAULT: Final = 255
 SOCK_NONBLOCK: Final = 0x800
 SOCK_CLOEXEC: Final = 0x80000
 
+SOL_IP: Final = 0
 SOL_SOCKET: Final = 1
+SOL_TCP: Final = 6
+SOL_UDP: Final = 17
 SOL_RAW: Final = 255
 SOL_DECNET: Final = 261
 SOL_X25: Final = 262
@@ -222,6 +225,13 @@ SS_UNCONNECTED: Final = 1
 SS_CONNECTING: Final = 2
 SS_CONNECTED: Final = 3
 SS_DISCONNECTING: Final = 4
+
+# bits of struct socket's flags
+SOCK_NOSPACE: Final = 2
+SOCK_PASSCRED: Final = 3
+SOCK_PASSSEC: Final = 4
+SOCK_SUPPORT_ZC: Final = 5
+SOCK_CUSTOM_SOCKOPT: Final = 6
 
 # include/net/sock.h
 RCV_SHUTDOWN: Final = 1
