@@ -554,6 +554,7 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     """The child of listener `sk`: its options, the addresses of the request, and nothing of the listener's state (sk_clone)."""
     child = cast(TcpSock, sk.sk_prot.sk_prot_alloc(sk.sk_net, sk.sk_family))
     parent = cast(TcpSock, sk)
+    tcp.tcp_init_sock_values(child)
     # sk_clone
     child.sk_prot_creator = parent.sk_prot_creator
     child.sk_kern_sock = parent.sk_kern_sock
@@ -580,6 +581,7 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     child.sk_sndbuf = parent.sk_sndbuf
     child.sk_rcvlowat = parent.sk_rcvlowat
     child.sk_pacing_rate = parent.sk_pacing_rate
+    child.sk_max_pacing_rate = parent.sk_max_pacing_rate
     child.sk_peek_off = parent.sk_peek_off
     child.sk_wmem_alloc = 1
     child.sk_refcnt = 2  # the socket-to-be's, and that of the code that makes it (tcp_child_process lets it go)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from afinet.kernel.softirq import TASKLET_SOFTIRQ, raise_softirq
 from afinet.net.core import sock as sock_mod
+from afinet.net.core import stream
 from afinet.net.core.sock import SockCommon
 from afinet.net.ipv4.inet_sock import InetConnectionSock, InetRequestSock
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from afinet.net.core.skbuff import SkBuff
     from afinet.net.core.sock import Proto, Sock
     from afinet.net.ipv4.inet_hashtables import InetBind2Bucket, InetBindBucket
+    from afinet.net.ipv4.tcp_ipv4 import TcpRequestSockAfOps
     from afinet.net.ipv4.tcp_fastopen import TcpFastopenRequest
     from afinet.net.ipv4.tcp_queue import TcpSkbQueue, TsortedQueue
 
@@ -132,6 +134,7 @@ class TcpSock(InetConnectionSock):
         "mdev_max_us",
         "mdev_us",
         "mss_cache",
+        "mtu_info",
         "nonagle",
         "notsent_lowat",
         "out_of_order_queue",
@@ -273,6 +276,7 @@ class TcpSock(InetConnectionSock):
         self.rx_opt: TcpOptionsReceived = TcpOptionsReceived()
         self.advmss: int = 0
         self.mss_cache: int = 0
+        self.mtu_info: int = 0  # what an ICMP error said while the sock was owned
         self.window_clamp: int = 0
         self.rcv_ssthresh: int = 0
         self.scaling_ratio: int = 0
@@ -379,6 +383,10 @@ class TcpSock(InetConnectionSock):
         self.chrono_stat: list[int] | None = None
         self.chrono_type: int = 0
 
+    def sk_write_space(self) -> None:
+        """sk_stream_write_space."""
+        stream.sk_stream_write_space(self)
+
     def tcp_wfree(self, truesize: int) -> None:
         """A segment left the device queues (net/ipv4/tcp_output.c). A sender that was held back by TCP small queues goes on: its sock
         is queued for the tasklet, which takes over the reference that this segment held."""
@@ -399,10 +407,12 @@ class TcpRequestSock(InetRequestSock):
     """struct tcp_request_sock."""
 
     __slots__ = (
+        "af_specific",
         "last_oow_ack_time",
         "rcv_isn",
         "rcv_nxt",
         "req_usec_ts",
+        "saved_syn",
         "snt_isn",
         "snt_synack",
         "snt_tsval_first",
@@ -415,6 +425,8 @@ class TcpRequestSock(InetRequestSock):
 
     def __init__(self, net: Net, family: int, prot: Proto, listener: Sock) -> None:
         super().__init__(net, family, prot, listener)
+        self.af_specific: TcpRequestSockAfOps | None = None
+        self.saved_syn: bytes | None = None
         self.rcv_isn: int = 0
         self.snt_isn: int = 0
         self.rcv_nxt: int = 0

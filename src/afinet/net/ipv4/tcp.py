@@ -1,0 +1,1299 @@
+"""net/ipv4/tcp.c: TCP as the socket layer sees it: states, sending, receiving, closing.
+
+tcp_sendmsg cuts the program's bytes into segments on the write queue and pushes them (tcp_output.py); tcp_recvmsg takes from the receive
+queue what tcp_input.py put there; tcp_set_state is the one place where a state changes. Payload is shared, not copied: a segment's frags
+are slices of what was written, and what is read are the pieces that came in.
+
+Calls that would wait answer -EIOCBQUEUED (kernel/wait.py) and are made again; how far they got is in the Kiocb. In other rooms: options
+(tcp_sockopt.py), TCP_INFO (tcp_info.py). Left out: fast open, MSG_ZEROCOPY and TCP_ZEROCOPY_RECEIVE, repair, ULP.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+from afinet._mypyc import mypyc_attr
+from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_USEC
+from afinet.net.core import stream
+from afinet.net.core.drop_reason import SKB_DROP_REASON_TCP_CLOSE
+from afinet.net.core.net_namespace import Net, PernetOperations, register_pernet_subsys
+from afinet.net.core.skbuff import (
+    CHECKSUM_PARTIAL,
+    DESTRUCTOR_RFREE,
+    SkBuff,
+    consume_skb,
+    skb_pieces,
+    skb_queue_purge,
+    skb_truesize,
+    skb_unlink,
+)
+from afinet.net.core.sock import (
+    SOCK_DEAD,
+    SOCK_DONE,
+    SOCK_LINGER,
+    SOCK_BINDPORT_LOCK,
+    SOCK_URGINLINE,
+    SOCK_USE_WRITE_QUEUE,
+    Sock,
+    SockCommon,
+    __release_sock,
+    lock_sock,
+    release_sock,
+    sk_dst_reset,
+    sk_error_report,
+    sk_mem_uncharge,
+    sk_sleep,
+    sk_wmem_schedule,
+    sock_error,
+    sock_flag,
+    sock_hold,
+    sock_intr_errno,
+    sock_orphan,
+    sock_put,
+    sock_rcvlowat,
+    sock_rcvtimeo,
+    sock_reset_flag,
+    sock_set_flag,
+    sock_sndtimeo,
+)
+from afinet.net.ipv4 import (
+    af_inet,
+    inet_connection_sock,
+    inet_hashtables,
+    inet_timewait_sock,
+    ip_sockglue,
+    tcp_ack,
+    tcp_cong,
+    tcp_fragment,
+    tcp_input,
+    tcp_ipv4,
+    tcp_minisocks,
+    tcp_output,
+    tcp_rate,
+    tcp_sockopt,
+    tcp_timer,
+)
+from afinet.net.ipv4.inet_sock import (
+    ICSK_ACK_PUSHED,
+    ICSK_ACK_PUSHED2,
+    ICSK_ACK_SCHED,
+    INET_FLAGS_DEFER_CONNECT,
+    inet_test_bit,
+)
+from afinet.net.ipv4.tcp_inline import (
+    MAX_TCP_HEADER,
+    TCP_CHRONO_BUSY,
+    TCP_CHRONO_SNDBUF_LIMITED,
+    TCP_DELACK_MAX,
+    TCP_INFINITE_SSTHRESH,
+    TCP_INIT_CWND,
+    TCP_MIN_MSS,
+    TCP_MSS_DEFAULT,
+    TCP_NAGLE_CORK,
+    TCP_NAGLE_PUSH,
+    TCP_RTO_MIN,
+    TCP_TIMEOUT_INIT,
+    TCP_TIMEWAIT_LEN,
+    TCP_URG_READ,
+    TCP_URG_VALID,
+    TSQF_THROTTLED,
+    forced_push,
+    inet_csk_ack_scheduled,
+    inet_csk_delack_init,
+    inet_csk_in_pingpong_mode,
+    sk_stream_moderate_sndbuf,
+    tcp_fast_path_check,
+    tcp_fin_time,
+    tcp_out_of_memory,
+    tcp_receive_window,
+    tcp_rtx_and_write_queues_empty,
+    tcp_rtx_queue_empty,
+    tcp_scaling_ratio_init,
+    tcp_space_from_win,
+    tcp_too_many_orphans,
+    tcp_wmem_free_skb,
+)
+from afinet.net.ipv4.tcp_sock import (
+    TCPHDR_ACK,
+    TCPHDR_FIN,
+    TCPHDR_PSH,
+    TcpOptionsReceived,
+    TcpRequestSock,
+    TcpSock,
+    after,
+    before,
+)
+from afinet.uapi.errno import EAGAIN, ECONNABORTED, ECONNRESET, EINVAL, EIOCBQUEUED, ENOENT, ENOIOCTLCMD, ENOTCONN, EPIPE
+from afinet.uapi.eventpoll import (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLPRI,
+    EPOLLRDHUP,
+    EPOLLRDNORM,
+    EPOLLWRNORM,
+)
+from afinet.uapi.in_ import IPPROTO_TCP
+from afinet.uapi.snmp import (
+    LINUX_MIB_TCPABORTONCLOSE,
+    LINUX_MIB_TCPABORTONDATA,
+    LINUX_MIB_TCPABORTONLINGER,
+    LINUX_MIB_TCPABORTONMEMORY,
+    LINUX_MIB_TCPAUTOCORKING,
+    LINUX_MIB_TCPMEMORYPRESSURES,
+    LINUX_MIB_TCPMEMORYPRESSURESCHRONO,
+    TCP_MIB_ATTEMPTFAILS,
+    TCP_MIB_CURRESTAB,
+    TCP_MIB_ESTABRESETS,
+)
+from afinet.uapi.sockaddr import pack_cmsg, pack_s32, parse_cmsgs
+from afinet.uapi.socket import (
+    MSG_DONTWAIT,
+    MSG_EOR,
+    MSG_ERRQUEUE,
+    MSG_MORE,
+    MSG_OOB,
+    MSG_PEEK,
+    MSG_TRUNC,
+    MSG_WAITALL,
+    RCV_SHUTDOWN,
+    SEND_SHUTDOWN,
+    SHUTDOWN_MASK,
+    SOCK_NOSPACE,
+    SOCK_RCVBUF_LOCK,
+)
+from afinet.uapi.sockios import SIOCATMARK, SIOCINQ, SIOCOUTQ, SIOCOUTQNSD
+from afinet.uapi.tcp import (
+    TCP_CLOSE,
+    TCP_CLOSE_WAIT,
+    TCP_CLOSING,
+    TCP_CM_INQ,
+    TCP_ESTABLISHED,
+    TCP_FIN_WAIT1,
+    TCP_FIN_WAIT2,
+    TCP_LAST_ACK,
+    TCP_LISTEN,
+    TCP_NEW_SYN_RECV,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+    TCP_TIME_WAIT,
+    TCPF_CLOSE_WAIT,
+    TCPF_CLOSING,
+    TCPF_ESTABLISHED,
+    TCPF_FIN_WAIT1,
+    TCPF_FIN_WAIT2,
+    TCPF_LAST_ACK,
+    TCPF_SYN_RECV,
+    TCPF_SYN_SENT,
+    TCP_CA_Open,
+)
+
+if TYPE_CHECKING:
+    from afinet.kernel.machine import Kernel
+    from afinet.kernel.wait import Kiocb
+    from afinet.net.socket import MsgHdr
+
+_SKB_BASE: Final = 896  # skb_truesize(MAX_TCP_HEADER): what a segment is charged beside its payload
+_MAX_SKB_FRAGS: Final = 17
+_FLUSH_BACKLOG: Final = 16  # segments made in one call before the backlog is looked at
+_READ_EVENTS: Final = EPOLLIN | EPOLLRDNORM | EPOLLRDHUP | EPOLLPRI | EPOLLERR | EPOLLHUP
+
+CLOSE_NEW: Final = 0  # iocb.ki_state of a close()
+CLOSE_LINGERING: Final = 1
+
+
+# -- boot ------------------------------------------------------------------------------------------------------------------
+
+
+def tcp_init_mem() -> list[int]:
+    """tcp_mem, in pages: of a machine with 16 GiB. One list a Kernel, which every namespace shows."""
+    return [188_130, 250_842, 376_260]
+
+
+class TcpSkOps(PernetOperations):
+    """tcp_sk_ops."""
+
+    def init(self, net: Net) -> int:
+        prot = tcp_ipv4.tcp_prot(net.kernel)
+        mem = prot.sysctl_mem
+        if mem is not None:
+            net.ipv4.sysctl_tcp_mem = mem
+        ca = tcp_cong.tcp_ca_find(net.kernel, "cubic") or tcp_cong.tcp_ca_find(net.kernel, "reno")
+        if ca is None:
+            return -ENOENT
+        net.ipv4.tcp_congestion_control = ca
+        return 0
+
+    def exit(self, net: Net) -> None:
+        inet_timewait_sock.inet_twsk_purge(net)
+
+
+def tcp_init(kernel: Kernel) -> None:
+    tcp_cong.tcp_cong_init(kernel)
+    tcp_output.tcp_tasklet_init(kernel)
+    register_pernet_subsys(kernel, TcpSkOps())
+
+
+def tcp_init_sock(sk: TcpSock) -> None:
+    """A new sock of any family's TCP."""
+    tcp_init_sock_values(sk)
+    tcp_cong.tcp_assign_congestion_control(sk)
+    sock_set_flag(sk, SOCK_USE_WRITE_QUEUE)
+    ipv4 = sk.sk_net.ipv4
+    sk.sk_sndbuf = ipv4.sysctl_tcp_wmem[1]
+    sk.sk_rcvbuf = ipv4.sysctl_tcp_rmem[1]
+    sk.sk_prot.sockets_allocated += 1
+
+
+def tcp_init_sock_values(sk: TcpSock) -> None:
+    """What a new sock and a new child begin with alike. Queues and timers are made when first used."""
+    ipv4 = sk.sk_net.ipv4
+    sk.icsk_rto = TCP_TIMEOUT_INIT
+    sk.icsk_rto_max = ipv4.sysctl_tcp_rto_max_ms * NSEC_PER_MSEC
+    sk.icsk_rto_min = ipv4.sysctl_tcp_rto_min_us * NSEC_PER_USEC
+    sk.icsk_delack_max = TCP_DELACK_MAX
+    sk.mdev_us = TCP_TIMEOUT_INIT // NSEC_PER_USEC
+    sk.snd_cwnd = TCP_INIT_CWND
+    # The pipe has a bubble until the first ACK at least.
+    sk.app_limited = 0xFFFFFFFF
+    sk.rate_app_limited = True
+    sk.snd_ssthresh = TCP_INFINITE_SSTHRESH
+    sk.snd_cwnd_clamp = 0xFFFFFFFF
+    sk.mss_cache = TCP_MSS_DEFAULT
+    sk.reordering = ipv4.sysctl_tcp_reordering
+    sk.rack_reo_wnd_steps = 1
+    tcp_scaling_ratio_init(sk)
+
+
+# -- states ----------------------------------------------------------------------------------------------------------------
+
+
+def tcp_set_state(sk: TcpSock | Sock, state: int) -> None:
+    """The one setter of a full sock's state: counters, and the end of its names when it closes."""
+    oldstate = sk.sk_state
+    stats = sk.sk_net.tcp_statistics
+    if state == TCP_ESTABLISHED:
+        if oldstate != TCP_ESTABLISHED:
+            stats[TCP_MIB_CURRESTAB] += 1
+    elif state == TCP_CLOSE_WAIT:  # counts as established
+        if oldstate == TCP_SYN_RECV:
+            stats[TCP_MIB_CURRESTAB] += 1
+    else:
+        if state == TCP_CLOSE:
+            if oldstate == TCP_CLOSE_WAIT or oldstate == TCP_ESTABLISHED:
+                stats[TCP_MIB_ESTABRESETS] += 1
+            sk.sk_prot.unhash(sk)
+            tp = cast(TcpSock, sk)
+            if tp.icsk_bind_hash is not None and not tp.sk_userlocks & SOCK_BINDPORT_LOCK:
+                inet_hashtables.inet_put_port(tp)
+        if oldstate == TCP_ESTABLISHED or oldstate == TCP_CLOSE_WAIT:
+            stats[TCP_MIB_CURRESTAB] -= 1
+    # The state changes after the sock is unhashed, so that no closed sock is found in the tables.
+    af_inet.inet_sk_state_store(sk, state)
+
+
+def tcp_need_reset(state: int) -> bool:
+    """States in which RFC 9293's ABORT sends a RST."""
+    return (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT | TCPF_FIN_WAIT1 | TCPF_FIN_WAIT2 | TCPF_SYN_RECV) >> state & 1 == 1
+
+
+def tcp_close_state(sk: TcpSock) -> bool:
+    """Go where CLOSE leads from here; whether a FIN has to be sent."""
+    state = sk.sk_state
+    if state == TCP_ESTABLISHED or state == TCP_SYN_RECV:
+        tcp_set_state(sk, TCP_FIN_WAIT1)
+        return True
+    if state == TCP_CLOSE_WAIT:
+        tcp_set_state(sk, TCP_LAST_ACK)
+        return True
+    if state == TCP_FIN_WAIT1 or state == TCP_FIN_WAIT2 or state == TCP_LAST_ACK or state == TCP_CLOSING:
+        return False
+    tcp_set_state(sk, TCP_CLOSE)
+    return False
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------------
+
+
+def tcp_enter_memory_pressure(sk: Sock) -> None:
+    prot = sk.sk_prot
+    if prot.memory_pressure == 0:
+        prot.memory_pressure = sk.kernel.now or 1
+        sk.sk_net.net_statistics[LINUX_MIB_TCPMEMORYPRESSURES] += 1
+
+
+def tcp_leave_memory_pressure(sk: Sock) -> None:
+    prot = sk.sk_prot
+    since = prot.memory_pressure
+    if since:
+        prot.memory_pressure = 0
+        sk.sk_net.net_statistics[LINUX_MIB_TCPMEMORYPRESSURESCHRONO] += (sk.kernel.now - since) // NSEC_PER_MSEC
+
+
+def tcp_notsent_lowat(sk: TcpSock) -> int:
+    return sk.notsent_lowat or sk.sk_net.ipv4.sysctl_tcp_notsent_lowat
+
+
+def tcp_stream_memory_free(sk: TcpSock, wake: int) -> bool:
+    """TCP_NOTSENT_LOWAT: what is written but not sent is below the mark (below half of it to wake a writer)."""
+    return ((sk.write_seq - sk.snd_nxt) & 0xFFFFFFFF) << wake < tcp_notsent_lowat(sk)
+
+
+def tcp_check_oom(sk: TcpSock, shift: int) -> bool:
+    """An orphan has to go: too many of them, or no memory."""
+    return tcp_too_many_orphans(sk, sk.sk_prot.orphan_count << shift) or tcp_out_of_memory(sk)
+
+
+# -- sending ---------------------------------------------------------------------------------------------------------------
+
+
+def tcp_xmit_size_goal(sk: TcpSock, mss_now: int, large_allowed: bool) -> int:
+    """How much payload a segment should get: several packets' worth where the device cuts them."""
+    if not large_allowed or not tcp_output.tcp_can_tso(sk):
+        return mss_now
+    goal = tcp_fragment.tcp_bound_to_half_wnd(sk, sk.sk_gso_max_size)
+    segs = goal // mss_now
+    if segs > sk.sk_gso_max_segs:
+        segs = sk.sk_gso_max_segs
+    return segs * mss_now if segs > 1 else mss_now
+
+
+def tcp_send_mss(sk: TcpSock, flags: int) -> tuple[int, int]:
+    """(MSS now, size of a segment to aim at)."""
+    mss_now = tcp_fragment.tcp_current_mss(sk)
+    return mss_now, tcp_xmit_size_goal(sk, mss_now, not flags & MSG_OOB)
+
+
+def tcp_mark_push(tp: TcpSock, skb: SkBuff) -> None:
+    skb.tcp_flags |= TCPHDR_PSH
+    tp.pushed_seq = tp.write_seq
+
+
+def tcp_mark_urg(tp: TcpSock, flags: int) -> None:
+    if flags & MSG_OOB:
+        tp.snd_up = tp.write_seq
+
+
+def tcp_should_autocork(sk: TcpSock, skb: SkBuff, size_goal: int) -> bool:
+    """A small segment waits while one before it is still in the device queues: more may be written meanwhile."""
+    return (
+        skb.len < size_goal
+        and sk.sk_net.ipv4.sysctl_tcp_autocorking != 0
+        and not tcp_rtx_queue_empty(sk)
+        and sk.sk_wmem_alloc > skb.truesize
+        and not skb.eor
+    )
+
+
+def tcp_push(sk: TcpSock, flags: int, mss_now: int, nonagle: int, size_goal: int) -> None:
+    """The end of a write: send what may be sent."""
+    skb = sk.sk_write_queue.tail
+    if skb is None:
+        return
+    if not flags & MSG_MORE or forced_push(sk):
+        tcp_mark_push(sk, skb)
+    tcp_mark_urg(sk, flags)
+    if tcp_should_autocork(sk, skb, size_goal):
+        if not sk.tsq_flags & TSQF_THROTTLED:
+            sk.sk_net.net_statistics[LINUX_MIB_TCPAUTOCORKING] += 1
+            sk.tsq_flags |= TSQF_THROTTLED
+        return
+    if flags & MSG_MORE:
+        nonagle = TCP_NAGLE_CORK
+    tcp_output.__tcp_push_pending_frames(sk, mss_now, nonagle)
+
+
+def tcp_stream_alloc_skb(sk: TcpSock, force_schedule: bool) -> SkBuff | None:
+    """An empty segment, its memory reserved. None: no memory. `force_schedule`: a connection with nothing queued always gets one."""
+    if sk.sk_forward_alloc < _SKB_BASE and not sk_wmem_schedule(sk, _SKB_BASE):
+        if not force_schedule:
+            sk.sk_prot.enter_memory_pressure(sk)
+            sk_stream_moderate_sndbuf(sk)
+            return None
+        tcp_output.sk_forced_mem_schedule(sk, _SKB_BASE)
+    skb = SkBuff(b"", None, 0, _SKB_BASE)
+    skb.ip_summed = CHECKSUM_PARTIAL
+    return skb
+
+
+def tcp_skb_entail(sk: TcpSock, skb: SkBuff) -> None:
+    """Put a new segment at the end of the write queue."""
+    skb.seq = sk.write_seq
+    skb.end_seq = skb.seq
+    skb.tcp_flags = TCPHDR_ACK
+    tcp_output.tcp_add_write_queue_tail(sk, skb)
+    sk.sk_wmem_queued += skb.truesize
+    sk.sk_forward_alloc -= skb.truesize
+    if sk.nonagle & TCP_NAGLE_PUSH:
+        sk.nonagle &= ~TCP_NAGLE_PUSH
+    tcp_output.tcp_slow_start_after_idle_check(sk)
+
+
+def tcp_wmem_schedule(sk: TcpSock, copy: int) -> int:
+    """How many of `copy` bytes may be queued."""
+    if sk.sk_forward_alloc >= copy or sk_wmem_schedule(sk, copy):
+        return copy
+    # Something must go on even when the protocol has no memory left: tcp_wmem[0] is every sock's.
+    left = sk.sk_net.ipv4.sysctl_tcp_wmem[0] - sk.sk_wmem_queued
+    if left > 0:
+        tcp_output.sk_forced_mem_schedule(sk, min(left, copy))
+    return min(copy, sk.sk_forward_alloc)
+
+
+def skb_add_data(skb: SkBuff, piece: bytes) -> None:
+    """Append payload to a segment that was not sent yet; small pieces are joined when there are too many (Linux fills pages)."""
+    frags = skb.frags
+    if frags is None:
+        skb.frags = [piece]
+    elif len(frags) < _MAX_SKB_FRAGS:
+        skb.frags = [*frags, piece]
+    else:
+        skb.frags = [b"".join([*frags, piece])]
+    n = len(piece)
+    skb.data_len += n
+    skb.len += n
+    skb.truesize += n
+
+
+def tcp_remove_empty_skb(sk: TcpSock) -> None:
+    """A segment was made, and then there was no memory for its data."""
+    skb = sk.sk_write_queue.tail
+    if skb is not None and skb.seq == skb.end_seq and not skb.tcp_flags & TCPHDR_FIN:
+        skb_unlink(sk.sk_write_queue, skb)
+        if tcp_rtx_and_write_queues_empty(sk):
+            tcp_output.tcp_chrono_stop(sk, TCP_CHRONO_BUSY)
+        tcp_wmem_free_skb(sk, skb)
+
+
+def tcp_sendmsg(sk: TcpSock, msg: MsgHdr, size: int) -> int:
+    """proto.sendmsg: bytes taken, or -errno. MSG_SPLICE_PAGES needs nothing special: the program's bytes are shared in any case."""
+    lock_sock(sk)
+    ret = tcp_sendmsg_locked(sk, msg, size)
+    while ret == -EIOCBQUEUED and (sk.sk_backlog is not None or sk.tsq_flags & ~3):
+        # What came in meanwhile may be what the call is going to wait for.
+        release_sock(sk)
+        lock_sock(sk)
+        ret = tcp_sendmsg_locked(sk, msg, size)
+    release_sock(sk)
+    return ret
+
+
+def tcp_sendmsg_locked(sk: TcpSock, msg: MsgHdr, size: int) -> int:
+    flags = msg.msg_flags
+    iocb = msg.iocb
+    copied = iocb.ki_done
+    timeo = sock_sndtimeo(sk, iocb, flags & MSG_DONTWAIT != 0)
+    tcp_rate.tcp_rate_check_app_limited(sk)
+    mss_now = 0
+    size_goal = 0
+    # Before the handshake is over there is nobody to write to.
+    state = sk.sk_state
+    if state != TCP_ESTABLISHED and state != TCP_CLOSE_WAIT:
+        err = stream.sk_stream_wait_connect(sk, iocb, timeo)
+        if err:
+            return _sendmsg_error(sk, msg, flags, err, copied, 0, 0)
+    if msg.msg_control and copied == 0 and parse_cmsgs(msg.msg_control) is None:
+        return -EINVAL
+    mss_now, size_goal = tcp_send_mss(sk, flags)
+    if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
+        return _sendmsg_error(sk, msg, flags, -EPIPE, copied, mss_now, size_goal)
+    data = msg.msg_data
+    queue = sk.sk_write_queue
+    made = 0
+    while copied < size:
+        skb = queue.tail
+        room = size_goal - skb.len if skb is not None and not skb.eor else 0
+        if skb is None or room <= 0:
+            if sk.sk_wmem_queued >= sk.sk_sndbuf or not tcp_stream_memory_free(sk, 0):
+                skb = None
+            elif made >= _FLUSH_BACKLOG and sk.sk_backlog is not None:
+                # sk_flush_backlog: ACKs that came in during this call open the window.
+                made = 0
+                release_sock(sk)
+                lock_sock(sk)
+                mss_now, size_goal = tcp_send_mss(sk, flags)
+                if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
+                    return _sendmsg_error(sk, msg, flags, -EPIPE, copied, mss_now, size_goal)
+                continue
+            else:
+                skb = tcp_stream_alloc_skb(sk, queue.tail is None and tcp_rtx_queue_empty(sk))
+                if skb is not None:
+                    made += 1
+                    tcp_skb_entail(sk, skb)
+                    room = size_goal
+        if skb is not None:
+            if room > size - copied:
+                room = size - copied
+            room = tcp_wmem_schedule(sk, room)
+        if skb is None or room == 0:
+            # wait_for_space
+            tcp_remove_empty_skb(sk)
+            if copied > iocb.ki_done:
+                tcp_push(sk, flags & ~MSG_MORE, mss_now, TCP_NAGLE_PUSH, size_goal)
+            iocb.ki_done = copied
+            err = stream.sk_stream_wait_memory(sk, iocb, timeo)
+            if err == -EIOCBQUEUED:
+                tcp_output.tcp_chrono_start(sk, TCP_CHRONO_SNDBUF_LIMITED)
+                return err
+            return _sendmsg_error(sk, msg, flags, err, copied, mss_now, size_goal)
+        skb_add_data(skb, data[copied : copied + room])
+        sk.sk_wmem_queued += room
+        sk.sk_forward_alloc -= room
+        if copied == 0:
+            skb.tcp_flags &= ~TCPHDR_PSH
+        sk.write_seq = (sk.write_seq + room) & 0xFFFFFFFF
+        skb.end_seq = (skb.end_seq + room) & 0xFFFFFFFF
+        skb.gso_segs = 0
+        copied += room
+        if copied >= size:
+            if flags & MSG_EOR:
+                skb.eor = True
+            break
+        if skb.len < size_goal or flags & MSG_OOB:
+            continue
+        if forced_push(sk):
+            tcp_mark_push(sk, skb)
+            tcp_output.__tcp_push_pending_frames(sk, mss_now, TCP_NAGLE_PUSH)
+        elif skb is queue.head:
+            tcp_output.tcp_push_one(sk, mss_now)
+    if copied:
+        tcp_push(sk, flags, mss_now, sk.nonagle, size_goal)
+    return copied
+
+
+def _sendmsg_error(sk: TcpSock, msg: MsgHdr, flags: int, err: int, copied: int, mss_now: int, size_goal: int) -> int:
+    """The end of a write that cannot go on: what was taken, if anything was, else the error."""
+    if err == -EIOCBQUEUED:
+        return err
+    tcp_remove_empty_skb(sk)
+    if copied:
+        if mss_now:
+            tcp_push(sk, flags, mss_now, sk.nonagle, size_goal)
+        return copied
+    err = stream.sk_stream_error(sk, flags, err)
+    # wake an edge-triggered poller that nothing else would wake
+    if err == -EAGAIN and tcp_rtx_and_write_queues_empty(sk):
+        sk.sk_write_space()
+        tcp_output.tcp_chrono_stop(sk, TCP_CHRONO_SNDBUF_LIMITED)
+    return err
+
+
+# -- receiving -------------------------------------------------------------------------------------------------------------
+
+
+def tcp_recv_urg(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int:
+    """recv(MSG_OOB): the one byte that is out of band. It never waits (BSD)."""
+    if sock_flag(sk, SOCK_URGINLINE) or not sk.urg_data or sk.urg_data == TCP_URG_READ:
+        return -EINVAL
+    if sk.sk_state == TCP_CLOSE and not sock_flag(sk, SOCK_DONE):
+        return -ENOTCONN
+    if sk.urg_data & TCP_URG_VALID:
+        byte = sk.urg_data & 0xFF
+        if not flags & MSG_PEEK:
+            sk.urg_data = TCP_URG_READ
+        msg.msg_flags |= MSG_OOB
+        if length > 0:
+            if not flags & MSG_TRUNC:
+                msg.pieces.append(bytes([byte]))
+            return 1
+        msg.msg_flags |= MSG_TRUNC
+        return 0
+    if sk.sk_state == TCP_CLOSE or sk.sk_shutdown & RCV_SHUTDOWN:
+        return 0
+    return -EAGAIN
+
+
+def tcp_cleanup_rbuf(sk: TcpSock, copied: int) -> None:
+    """The program took `copied` bytes: send an ACK if the peer should know at once."""
+    time_to_ack = False
+    pending = sk.icsk_ack_pending
+    if pending & ICSK_ACK_SCHED:
+        if (sk.rcv_nxt - sk.rcv_wup) & 0xFFFFFFFF > sk.icsk_ack_rcv_mss or (
+            # The buffer is empty now: a pushed segment of a one-way connection need not wait for the timer.
+            copied > 0
+            and sk.sk_rmem_alloc == 0
+            and (
+                pending & ICSK_ACK_PUSHED2 != 0 or (pending & ICSK_ACK_PUSHED != 0 and not inet_csk_in_pingpong_mode(sk))
+            )
+        ):
+            time_to_ack = True
+    # A window that at least doubles is worth an ACK of its own.
+    if copied > 0 and not time_to_ack and not sk.sk_shutdown & RCV_SHUTDOWN:
+        rcv_window_now = tcp_receive_window(sk)
+        if 2 * rcv_window_now <= sk.window_clamp:
+            new_window = tcp_output.__tcp_select_window(sk)
+            if new_window and new_window >= 2 * rcv_window_now:
+                time_to_ack = True
+    if time_to_ack:
+        tcp_output.tcp_send_ack(sk)
+
+
+def tcp_eat_recv_skb(sk: TcpSock, skb: SkBuff) -> None:
+    """A segment was read to its end."""
+    skb_unlink(sk.sk_receive_queue, skb)
+    if skb.destructor == DESTRUCTOR_RFREE:
+        truesize = skb.truesize
+        sk.sk_rmem_alloc -= truesize
+        skb.destructor = 0
+        skb.sk = None
+        sk_mem_uncharge(sk, truesize)
+    consume_skb(skb)
+
+
+def tcp_recvmsg(sk: TcpSock, msg: MsgHdr, size: int, flags: int) -> int:
+    """proto.recvmsg: appends to `msg.pieces`; bytes, 0 at the end of the stream, or -errno."""
+    if flags & MSG_ERRQUEUE:
+        return ip_sockglue.ip_recv_error(sk, msg, size)
+    lock_sock(sk)
+    ret = tcp_recvmsg_locked(sk, msg, size, flags)
+    while ret == -EIOCBQUEUED and (sk.sk_backlog is not None or sk.tsq_flags & ~3):
+        release_sock(sk)
+        lock_sock(sk)
+        ret = tcp_recvmsg_locked(sk, msg, size, flags)
+    if ret >= 0 and sk.recvmsg_inq:
+        msg.msg_control += pack_cmsg(IPPROTO_TCP, TCP_CM_INQ, pack_s32(tcp_inq_hint(sk)))
+    release_sock(sk)
+    return ret
+
+
+def tcp_inq_hint(sk: TcpSock) -> int:
+    """TCP_INQ: bytes left to read; 1 when only the end of the stream is."""
+    inq = (sk.rcv_nxt - sk.copied_seq) & 0xFFFFFFFF
+    if inq > 0x7FFFFFFF:
+        inq = tcp_inq(sk)
+    if inq == 0 and sock_flag(sk, SOCK_DONE):
+        inq = 1
+    return inq
+
+
+def tcp_recvmsg_locked(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int:
+    if sk.sk_state == TCP_LISTEN:
+        return -ENOTCONN
+    iocb = msg.iocb
+    timeo = sock_rcvtimeo(sk, iocb, flags & MSG_DONTWAIT != 0)
+    if flags & MSG_OOB:
+        return tcp_recv_urg(sk, msg, length, flags)
+    peek = flags & MSG_PEEK != 0
+    trunc = flags & MSG_TRUNC != 0
+    pieces = msg.pieces
+    copied = 0
+    if peek:
+        # Nothing is consumed, so a repeated call begins anew.
+        pieces.clear()
+        seq = sk.copied_seq
+        if sk.sk_peek_off > 0:
+            seq = (seq + sk.sk_peek_off) & 0xFFFFFFFF
+    else:
+        copied = iocb.ki_done
+        kept = iocb.ki_pieces
+        if kept is not None and kept is not pieces:
+            pieces.clear()
+            pieces.extend(kept)
+        seq = sk.copied_seq
+    target = sock_rcvlowat(sk, flags & MSG_WAITALL != 0, length)
+    taken = 0
+    eof = False  # what follows is not for this call
+    queue = sk.sk_receive_queue
+    skb = queue.head
+    while copied < length:
+        # Reading stops before the urgent byte.
+        if sk.urg_data and sk.urg_seq == seq and (copied or iocb.ki_signal):
+            if not copied:
+                return sock_intr_errno(timeo) if timeo else -EAGAIN
+            eof = True  # no waiting for more
+            break
+        if skb is None:
+            break
+        offset = (seq - skb.seq) & 0xFFFFFFFF
+        if offset >= skb.len:
+            if skb.tcp_flags & TCPHDR_FIN and offset == skb.len:
+                eof = True
+                if not peek:
+                    sk.copied_seq = (seq + 1) & 0xFFFFFFFF
+                    tcp_eat_recv_skb(sk, skb)
+                break
+            if offset > 0x7FFFFFFF:
+                sk.kernel.warn_on("tcp_recvmsg: a gap in the receive queue")
+                break
+            skb = skb.next  # peeking beyond it (or left over by an urgent byte)
+            continue
+        used = skb.len - offset
+        if used > length - copied:
+            used = length - copied
+        if sk.urg_data:
+            urg_offset = (sk.urg_seq - seq) & 0xFFFFFFFF
+            if urg_offset < used:
+                if urg_offset == 0:
+                    if not sock_flag(sk, SOCK_URGINLINE):
+                        # the urgent byte is read out of band
+                        seq = (seq + 1) & 0xFFFFFFFF
+                        if not peek:
+                            sk.copied_seq = seq
+                        offset += 1
+                        used -= 1
+                else:
+                    used = urg_offset
+        if used:
+            if not trunc:
+                if offset == 0 and used == skb.len and skb.frags is not None and skb.data_len == used:
+                    pieces.extend(skb.frags)
+                else:
+                    pieces.extend(skb_pieces(skb, offset, used))
+            seq = (seq + used) & 0xFFFFFFFF
+            copied += used
+            taken += used
+            if not peek:
+                sk.copied_seq = seq
+        if sk.urg_data and not peek and after(sk.copied_seq, sk.urg_seq):
+            sk.urg_data = 0
+            tcp_fast_path_check(sk)
+        if used + offset < skb.len:
+            continue
+        following = skb.next
+        if skb.tcp_flags & TCPHDR_FIN:
+            eof = True
+            if not peek:
+                sk.copied_seq = (seq + 1) & 0xFFFFFFFF
+                tcp_eat_recv_skb(sk, skb)
+            break
+        if not peek:
+            tcp_eat_recv_skb(sk, skb)
+        skb = following
+    if taken:
+        if peek:
+            if sk.sk_peek_off >= 0:
+                sk.sk_peek_off += taken
+        else:
+            if sk.sk_peek_off >= 0:
+                sk.sk_peek_off = max(sk.sk_peek_off - taken, 0)
+            tcp_input.tcp_rcv_space_adjust(sk)
+    if copied < target and not eof and copied < length:
+        err = _recvmsg_wait(sk, iocb, copied, timeo)
+        if err == -EIOCBQUEUED:
+            if peek:
+                if taken and sk.sk_peek_off >= 0:
+                    sk.sk_peek_off -= taken
+            else:
+                tcp_cleanup_rbuf(sk, copied)
+                iocb.ki_done = copied
+                iocb.ki_pieces = pieces
+            return err
+        if err:
+            return err
+    tcp_cleanup_rbuf(sk, 0 if peek else copied)
+    return copied
+
+
+def _recvmsg_wait(sk: TcpSock, iocb: Kiocb, copied: int, timeo: int) -> int:
+    """Less than wanted is there: -EIOCBQUEUED to wait, 0 to be content with what was read, or -errno."""
+    if copied:
+        if (
+            timeo == 0
+            or sk.sk_err
+            or sk.sk_state == TCP_CLOSE
+            or sk.sk_shutdown & RCV_SHUTDOWN
+            or iocb.ki_signal
+        ):
+            return 0
+    else:
+        if sock_flag(sk, SOCK_DONE):
+            return 0
+        if sk.sk_err:
+            return sock_error(sk)
+        if sk.sk_shutdown & RCV_SHUTDOWN:
+            return 0
+        if sk.sk_state == TCP_CLOSE:
+            # never connected
+            return -ENOTCONN
+        if timeo == 0:
+            return -EAGAIN
+        if iocb.ki_signal:
+            return sock_intr_errno(timeo)
+    # Another call disconnected the sock while this one waited.
+    if iocb.ki_pos == 0:
+        iocb.ki_pos = sk.sk_disconnects + 1
+    elif iocb.ki_pos != sk.sk_disconnects + 1:
+        return 0 if copied else -EPIPE
+    return iocb.wait(sk_sleep(sk), _READ_EVENTS)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class TcpReadActor:
+    """sk_read_actor_t: what tcp_read_sock gives the received data to."""
+
+    __slots__ = ()
+
+    def recv_actor(self, skb: SkBuff, offset: int, length: int) -> int:
+        """Take bytes of `skb` from `offset` on: how many (0: no more), or -errno."""
+        raise NotImplementedError
+
+
+def tcp_read_sock(sk: TcpSock, actor: TcpReadActor) -> int:
+    """Hand what is received to `actor`, from within the kernel. Bytes taken, or -errno if none were. The sock is owned."""
+    if sk.sk_state == TCP_LISTEN:
+        return -ENOTCONN
+    copied = 0
+    seq = sk.copied_seq
+    while True:
+        skb = sk.sk_receive_queue.head
+        if skb is None:
+            break
+        offset = (seq - skb.seq) & 0xFFFFFFFF
+        if offset < skb.len:
+            length = skb.len - offset
+            # Up to the urgent byte.
+            if sk.urg_data:
+                urg_offset = (sk.urg_seq - seq) & 0xFFFFFFFF
+                if urg_offset < length:
+                    length = urg_offset
+                if length == 0:
+                    break
+            used = actor.recv_actor(skb, offset, length)
+            if used <= 0:
+                if not copied:
+                    copied = used
+                break
+            seq = (seq + used) & 0xFFFFFFFF
+            copied += used
+            sk.copied_seq = seq
+            if offset + used < skb.len:
+                break
+        if skb.tcp_flags & TCPHDR_FIN:
+            sk.copied_seq = (seq + 1) & 0xFFFFFFFF
+            tcp_eat_recv_skb(sk, skb)
+            break
+        tcp_eat_recv_skb(sk, skb)
+    if copied > 0:
+        tcp_input.tcp_rcv_space_adjust(sk)
+        tcp_cleanup_rbuf(sk, copied)
+    return copied
+
+
+class _SpliceActor(TcpReadActor):
+    """tcp_splice_data_recv: the pieces themselves."""
+
+    __slots__ = ("left", "pieces")
+
+    def __init__(self, pieces: list[bytes], left: int) -> None:
+        self.pieces: list[bytes] = pieces
+        self.left: int = left
+
+    def recv_actor(self, skb: SkBuff, offset: int, length: int) -> int:
+        n = min(length, self.left)
+        if n > 0:
+            self.pieces.extend(skb_pieces(skb, offset, n))
+            self.left -= n
+        return n
+
+
+def tcp_splice_read(sk: TcpSock, pieces: list[bytes], length: int, nonblock: bool, iocb: Kiocb) -> int:
+    """Move up to `length` received bytes to `pieces` without copying: bytes, 0 at the end of the stream, or -errno."""
+    lock_sock(sk)
+    actor = _SpliceActor(pieces, length)
+    ret = tcp_read_sock(sk, actor)
+    if ret == 0 and length:
+        ret = _recvmsg_wait(sk, iocb, 0, sock_rcvtimeo(sk, iocb, nonblock))
+    release_sock(sk)
+    return ret
+
+
+def tcp_inq(sk: TcpSock) -> int:
+    """SIOCINQ: bytes that can be read now, up to the urgent byte."""
+    if (TCPF_SYN_SENT | TCPF_SYN_RECV) >> sk.sk_state & 1:
+        return 0
+    if (
+        sock_flag(sk, SOCK_URGINLINE)
+        or not sk.urg_data
+        or before(sk.urg_seq, sk.copied_seq)
+        or not before(sk.urg_seq, sk.rcv_nxt)
+    ):
+        answ = (sk.rcv_nxt - sk.copied_seq) & 0xFFFFFFFF
+        # the FIN has a number, too
+        if answ and sock_flag(sk, SOCK_DONE):
+            answ -= 1
+        return answ
+    return (sk.urg_seq - sk.copied_seq) & 0xFFFFFFFF
+
+
+def tcp_peek_len(sk: TcpSock) -> int:
+    return tcp_inq(sk)
+
+
+def tcp_set_rcvlowat(sk: Sock, val: int) -> int:
+    """SO_RCVLOWAT: a reader that wants much must be able to get it, so the buffer grows along."""
+    tp = cast(TcpSock, sk)
+    if sk.sk_userlocks & SOCK_RCVBUF_LOCK:
+        cap = sk.sk_rcvbuf >> 1
+    else:
+        cap = sk.sk_net.ipv4.sysctl_tcp_rmem[2] >> 1
+    val = min(val, cap)
+    sk.sk_rcvlowat = val or 1
+    # Perhaps a reader is to be woken now.
+    tcp_input.tcp_data_ready(tp)
+    if sk.sk_userlocks & SOCK_RCVBUF_LOCK:
+        return 0
+    space = tcp_space_from_win(tp, val)
+    if space > sk.sk_rcvbuf:
+        sk.sk_rcvbuf = space
+        tp.window_clamp = val
+    return 0
+
+
+# -- poll and ioctl --------------------------------------------------------------------------------------------------------
+
+
+def tcp_stream_is_readable(sk: TcpSock, target: int) -> bool:
+    """tcp_epollin_ready, without the urge of a window that is about to close."""
+    avail = (sk.rcv_nxt - sk.copied_seq) & 0xFFFFFFFF
+    return avail >= target and avail < 0x80000000
+
+
+def tcp_poll(sock_sk: Sock) -> int:
+    """The poll mask now."""
+    sk = cast(TcpSock, sock_sk)
+    state = sk.sk_state
+    if state == TCP_LISTEN:
+        return inet_connection_sock.inet_csk_listen_poll(sk)
+    mask = 0
+    shutdown = sk.sk_shutdown
+    # POLLHUP means that both directions are shut, and cannot be waited for otherwise.
+    if shutdown == SHUTDOWN_MASK or state == TCP_CLOSE:
+        mask |= EPOLLHUP
+    if shutdown & RCV_SHUTDOWN:
+        mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP
+    if state != TCP_SYN_SENT and state != TCP_SYN_RECV:
+        target = sock_rcvlowat(sk, False, 0x7FFFFFFF)
+        if sk.urg_data and sk.urg_seq == sk.copied_seq and not sock_flag(sk, SOCK_URGINLINE):
+            target += 1
+        if tcp_stream_is_readable(sk, target):
+            mask |= EPOLLIN | EPOLLRDNORM
+        if shutdown & SEND_SHUTDOWN:
+            mask |= EPOLLOUT | EPOLLWRNORM
+        elif stream.__sk_stream_is_writeable(sk, 1):
+            mask |= EPOLLOUT | EPOLLWRNORM
+        elif sk.sk_socket is not None:
+            # whoever polls wants to be woken when there is room
+            sk.sk_socket.flags |= 1 << SOCK_NOSPACE
+        if sk.urg_data & TCP_URG_VALID:
+            mask |= EPOLLPRI
+    elif state == TCP_SYN_SENT and inet_test_bit(sk, INET_FLAGS_DEFER_CONNECT):
+        mask |= EPOLLOUT | EPOLLWRNORM
+    if sk.sk_err or (sk.sk_cold is not None and sk.sk_cold.sk_error_queue.qlen):
+        mask |= EPOLLERR
+    return mask
+
+
+def tcp_ioctl(sk: TcpSock, cmd: int, arg: bytes) -> tuple[int, bytes]:
+    """(0, an int) or (-errno, b"")."""
+    if cmd == SIOCINQ:
+        if sk.sk_state == TCP_LISTEN:
+            return -EINVAL, b""
+        return 0, pack_s32(tcp_inq(sk))
+    if cmd == SIOCATMARK:
+        return 0, pack_s32(1 if sk.urg_data and sk.urg_seq == sk.copied_seq else 0)
+    if cmd == SIOCOUTQ or cmd == SIOCOUTQNSD:
+        if sk.sk_state == TCP_LISTEN:
+            return -EINVAL, b""
+        if (TCPF_SYN_SENT | TCPF_SYN_RECV) >> sk.sk_state & 1:
+            return 0, pack_s32(0)
+        start = sk.snd_una if cmd == SIOCOUTQ else sk.snd_nxt
+        return 0, pack_s32((sk.write_seq - start) & 0xFFFFFFFF)
+    return -ENOIOCTLCMD, b""
+
+
+# -- options ---------------------------------------------------------------------------------------------------------------
+
+
+def tcp_setsockopt(sk: TcpSock, level: int, optname: int, optval: bytes) -> int:
+    if level != IPPROTO_TCP:
+        return inet_connection_sock.inet_csk_init_af_ops(sk).setsockopt(sk, level, optname, optval)
+    return tcp_sockopt.do_tcp_setsockopt(sk, optname, optval)
+
+
+def tcp_getsockopt(sk: TcpSock, level: int, optname: int, optlen: int) -> tuple[int, bytes]:
+    if level != IPPROTO_TCP:
+        return inet_connection_sock.inet_csk_init_af_ops(sk).getsockopt(sk, level, optname, optlen)
+    return tcp_sockopt.do_tcp_getsockopt(sk, optname, optlen)
+
+
+def tcp_move_syn(sk: TcpSock, req: TcpRequestSock) -> None:
+    """TCP_SAVE_SYN: the child gets the headers of its SYN."""
+    sk.saved_syn = req.saved_syn
+    req.saved_syn = None
+
+
+# -- the end ---------------------------------------------------------------------------------------------------------------
+
+
+def tcp_rtx_queue_purge(sk: TcpSock) -> None:
+    rtx = sk.tcp_rtx_queue
+    if rtx is None:
+        return
+    skb = rtx.head
+    while skb is not None:
+        following = skb.next
+        rtx.unlink(skb)
+        tcp_wmem_free_skb(sk, skb)
+        skb = following
+    sk.tcp_rtx_queue = None
+    sk.highest_sack = None
+
+
+def tcp_write_queue_purge(sk: TcpSock) -> None:
+    """Throw away what was sent without being acknowledged, and what was not sent."""
+    tcp_output.tcp_chrono_stop(sk, TCP_CHRONO_BUSY)
+    queue = sk.sk_write_queue
+    while queue.head is not None:
+        skb = queue.head
+        skb_unlink(queue, skb)
+        tcp_wmem_free_skb(sk, skb)
+    tcp_rtx_queue_purge(sk)
+    sk.tsorted_sent_queue = None
+    sk.retransmit_skb_hint = None
+    sk.packets_out = 0
+    sk.icsk_backoff = 0
+
+
+def tcp_done(sk: TcpSock) -> None:
+    """The connection is over: CLOSE, and if nobody holds the sock any more, its end."""
+    if sk.sk_state == TCP_SYN_SENT or sk.sk_state == TCP_SYN_RECV:
+        sk.sk_net.tcp_statistics[TCP_MIB_ATTEMPTFAILS] += 1
+    tcp_set_state(sk, TCP_CLOSE)
+    tcp_timer.tcp_clear_xmit_timers(sk)
+    sk.sk_shutdown = SHUTDOWN_MASK
+    if not sock_flag(sk, SOCK_DEAD):
+        sk.sk_state_change()
+    else:
+        inet_connection_sock.inet_csk_destroy_sock(sk)
+
+
+def tcp_done_with_error(sk: TcpSock, err: int) -> None:
+    """The connection failed with errno `err`."""
+    sk.sk_err = err
+    tcp_write_queue_purge(sk)
+    tcp_done(sk)
+    if not sock_flag(sk, SOCK_DEAD):
+        sk_error_report(sk)
+
+
+def tcp_shutdown(sk: TcpSock, how: int) -> None:
+    """proto.shutdown: only the sending side is TCP's business; a FIN is sent if none was."""
+    if not how & SEND_SHUTDOWN:
+        return
+    if (TCPF_ESTABLISHED | TCPF_SYN_SENT | TCPF_CLOSE_WAIT) >> sk.sk_state & 1 and tcp_close_state(sk):
+        tcp_output.tcp_send_fin(sk)
+
+
+def tcp_close(sk: TcpSock, timeout: int, iocb: Kiocb) -> int:
+    """proto.close. -EIOCBQUEUED while SO_LINGER waits (`timeout` ns), then 0."""
+    lock_sock(sk)
+    err = __tcp_close(sk, timeout, iocb)
+    while err == -EIOCBQUEUED and (sk.sk_backlog is not None or sk.tsq_flags & ~3):
+        release_sock(sk)
+        lock_sock(sk)
+        err = __tcp_close(sk, timeout, iocb)
+    release_sock(sk)
+    if err == 0:
+        sock_put(sk)
+    return err
+
+
+def __tcp_close(sk: TcpSock, timeout: int, iocb: Kiocb) -> int:
+    """Steps: 1 say goodbye (once), 2 linger, 3 orphan the sock. After 3 there is a reference of the caller's to put."""
+    net = sk.sk_net
+    if iocb.ki_state == CLOSE_NEW:
+        sk.sk_shutdown = SHUTDOWN_MASK
+        if sk.sk_state == TCP_LISTEN:
+            tcp_set_state(sk, TCP_CLOSE)
+            inet_connection_sock.inet_csk_listen_stop(sk)
+            _tcp_orphan(sk)
+            return 0
+        # What was not read is thrown away here, on the close of the descriptor, and not when the connection ends.
+        data_was_unread = False
+        queue = sk.sk_receive_queue
+        while queue.head is not None:
+            skb = queue.head
+            end_seq = skb.end_seq
+            if skb.tcp_flags & TCPHDR_FIN:
+                end_seq = (end_seq - 1) & 0xFFFFFFFF
+            if after(end_seq, sk.copied_seq):
+                data_was_unread = True
+            tcp_eat_recv_skb(sk, skb)
+        if sk.sk_state != TCP_CLOSE:
+            if data_was_unread:
+                # RFC 2525, 2.17: data was lost, the peer must know.
+                net.net_statistics[LINUX_MIB_TCPABORTONCLOSE] += 1
+                tcp_set_state(sk, TCP_CLOSE)
+                tcp_output.tcp_send_active_reset(sk)
+            elif sock_flag(sk, SOCK_LINGER) and sk.sk_lingertime == 0:
+                # SO_LINGER with 0: abort. Looked at after unread data.
+                sk.sk_prot.disconnect(sk, 0)
+                net.net_statistics[LINUX_MIB_TCPABORTONDATA] += 1
+            elif tcp_close_state(sk):
+                tcp_output.tcp_send_fin(sk)
+        iocb.ki_state = CLOSE_LINGERING
+    err = stream.sk_stream_wait_close(sk, iocb, timeout)
+    if err:
+        return err
+    _tcp_orphan(sk)
+    return 0
+
+
+def _tcp_orphan(sk: TcpSock) -> None:
+    """adjudge_to_death: nobody holds the sock any more; it lives on only as far as the protocol needs it."""
+    net = sk.sk_net
+    state = sk.sk_state
+    sock_hold(sk)
+    sock_orphan(sk)
+    if sk.sk_backlog is not None:
+        __release_sock(sk)
+    sk.sk_prot.orphan_count += 1
+    # Destroyed already, by what the backlog held?
+    if state != TCP_CLOSE and sk.sk_state == TCP_CLOSE:
+        return
+    if sk.sk_state == TCP_FIN_WAIT2:
+        # RFC 1122, 4.2.2.20 would wait for ever for the peer's FIN.
+        if sk.linger2 < 0:
+            tcp_set_state(sk, TCP_CLOSE)
+            tcp_output.tcp_send_active_reset(sk)
+            net.net_statistics[LINUX_MIB_TCPABORTONLINGER] += 1
+        else:
+            tmo = tcp_fin_time(sk)
+            if tmo > TCP_TIMEWAIT_LEN:
+                tcp_timer.inet_csk_reset_keepalive_timer(sk, tmo - TCP_TIMEWAIT_LEN)
+            else:
+                tcp_minisocks.tcp_time_wait(sk, TCP_FIN_WAIT2, tmo)
+                return
+    if sk.sk_state != TCP_CLOSE and tcp_check_oom(sk, 0):
+        tcp_set_state(sk, TCP_CLOSE)
+        tcp_output.tcp_send_active_reset(sk)
+        net.net_statistics[LINUX_MIB_TCPABORTONMEMORY] += 1
+    if sk.sk_state == TCP_CLOSE:
+        inet_connection_sock.inet_csk_destroy_sock(sk)
+
+
+def tcp_disconnect(sk: TcpSock, flags: int) -> int:
+    """proto.disconnect: RFC 9293's ABORT, and the sock can be used again. The sock is owned. Always 0."""
+    old_state = sk.sk_state
+    if old_state != TCP_CLOSE:
+        tcp_set_state(sk, TCP_CLOSE)
+    if old_state == TCP_LISTEN:
+        inet_connection_sock.inet_csk_listen_stop(sk)
+    elif sk.repair:
+        sk.sk_err = ECONNABORTED
+    elif tcp_need_reset(old_state):
+        tcp_output.tcp_send_active_reset(sk)
+        sk.sk_err = ECONNRESET
+    elif sk.snd_nxt != sk.write_seq and (TCPF_CLOSING | TCPF_LAST_ACK) >> old_state & 1:
+        # Linux enters these states when the FIN is queued, not when it is sent.
+        tcp_output.tcp_send_active_reset(sk)
+        sk.sk_err = ECONNRESET
+    elif old_state == TCP_SYN_SENT:
+        sk.sk_err = ECONNRESET
+
+    tcp_timer.tcp_clear_xmit_timers(sk)
+    net = sk.sk_net
+    if sk.sk_receive_queue.qlen:
+        skb_queue_purge(net, sk.sk_receive_queue, SKB_DROP_REASON_TCP_CLOSE)
+    sk.copied_seq = sk.rcv_nxt
+    sk.urg_data = 0
+    sk.sk_peek_off = -1
+    tcp_write_queue_purge(sk)
+    if sk.out_of_order_queue is not None:
+        tcp_input.tcp_ofo_queue_purge(sk)
+    sk.inet_dport = 0
+    inet_hashtables.inet_bhash2_reset_saddr(sk)
+    sk.sk_shutdown = 0
+    sock_reset_flag(sk, SOCK_DONE)
+    sk.srtt_us = 0
+    sk.mdev_us = TCP_TIMEOUT_INIT // NSEC_PER_USEC
+    # the next connection's numbers begin beyond what the last one could have sent
+    sk.write_seq = (sk.write_seq + sk.max_window + 2) & 0xFFFFFFFF or 1
+    sk.icsk_backoff = 0
+    sk.icsk_probes_out = 0
+    sk.icsk_probes_tstamp = 0
+    sk.icsk_rto = TCP_TIMEOUT_INIT
+    sk.icsk_rto_min = TCP_RTO_MIN
+    sk.icsk_delack_max = TCP_DELACK_MAX
+    sk.snd_ssthresh = TCP_INFINITE_SSTHRESH
+    sk.snd_cwnd = TCP_INIT_CWND
+    sk.snd_cwnd_cnt = 0
+    sk.is_cwnd_limited = False
+    sk.max_packets_out = 0
+    sk.window_clamp = 0
+    sk.delivered = 0
+    sk.delivered_ce = 0
+    tcp_cong.tcp_cleanup_congestion_control(sk)
+    tcp_cong.tcp_set_ca_state(sk, TCP_CA_Open)
+    sk.is_sack_reneg = False
+    tcp_ack.tcp_clear_retrans(sk)
+    sk.total_retrans = 0
+    inet_csk_delack_init(sk)
+    sk.icsk_ack_rcv_mss = TCP_MIN_MSS
+    sk.rx_opt = TcpOptionsReceived()
+    sk_dst_reset(sk)
+    sk.sk_rx_dst = None
+    sk.saved_syn = None
+    sk.compressed_ack = 0
+    sk.segs_in = 0
+    sk.segs_out = 0
+    sk.bytes_sent = 0
+    sk.bytes_acked = 0
+    sk.bytes_received = 0
+    sk.bytes_retrans = 0
+    sk.data_segs_in = 0
+    sk.data_segs_out = 0
+    sk.duplicate_sack = None
+    sk.selective_acks = None
+    sk.dsack_dups = 0
+    sk.reord_seen = 0
+    sk.retrans_out = 0
+    sk.sacked_out = 0
+    sk.lost_out = 0
+    sk.tlp_high_seq = 0
+    sk.last_oow_ack_time = 0
+    sk.app_limited = 0xFFFFFFFF
+    sk.rate_app_limited = True
+    sk.rack_mstamp = 0
+    sk.rack_advanced = False
+    sk.rack_reo_wnd_steps = 1
+    sk.rack_last_delivered = 0
+    sk.rack_reo_wnd_persist = 0
+    sk.rack_dsack_seen = False
+    sk.syn_data_acked = False
+    sk.rcv_ooopack = 0
+    sk.total_rto = 0
+    sk.total_rto_recoveries = 0
+    sk.total_rto_time = 0
+    sk.pred_flags = 0
+    if sk.inet_num and sk.icsk_bind_hash is None:
+        sk.kernel.warn_on("tcp_disconnect: a port without a bucket")
+    sk_error_report(sk)
+    return 0
+
+
+def tcp_abort(sk: SockCommon, err: int) -> int:
+    """proto.diag_destroy (`ss -K`): end a sock of any kind with errno `err`. 0, or -ENOENT if it is closed already."""
+    if sk.sk_state == TCP_NEW_SYN_RECV:
+        req = cast(TcpRequestSock, sk)
+        inet_connection_sock.inet_csk_reqsk_queue_drop(req.rsk_listener, req)
+        return 0
+    if sk.sk_state == TCP_TIME_WAIT:
+        inet_timewait_sock.inet_twsk_deschedule_put(inet_timewait_sock.inet_twsk(sk))
+        return 0
+    tp = cast(TcpSock, sk)
+    sock_hold(tp)
+    lock_sock(tp)
+    ret = -ENOENT
+    if tp.sk_state != TCP_CLOSE:
+        if tp.sk_state == TCP_LISTEN:
+            tcp_set_state(tp, TCP_CLOSE)
+            inet_connection_sock.inet_csk_listen_stop(tp)
+        if tcp_need_reset(tp.sk_state):
+            tcp_output.tcp_send_active_reset(tp)
+        tcp_done_with_error(tp, err)
+        ret = 0
+    release_sock(tp)
+    sock_put(tp)
+    return ret
