@@ -437,6 +437,18 @@ class VirtualRunner:
         """Kill every task that is left, the youngest first, as a program's threads end before it does."""
         if self.broken:
             return
+        pools = sys.modules.get("concurrent.futures._base")
+        if pools is not None:
+            # A pool's worker logs whatever ends it, even a SystemExit.
+            pools.LOGGER.addFilter(_not_killed)
+            try:
+                self._kill_all()
+            finally:
+                pools.LOGGER.removeFilter(_not_killed)
+        else:
+            self._kill_all()
+
+    def _kill_all(self) -> None:
         for task in reversed(list(self.tasks.values())):
             task.killed = True
             for _ in range(KILL_ROUNDS):
@@ -448,6 +460,11 @@ class VirtualRunner:
                     break
                 task.fire(self.hub)
         self.hub.ready.clear()
+
+
+def _not_killed(record: Any) -> bool:
+    """A filter of logging: not about TaskKilled."""
+    return not (record.exc_info and record.exc_info[0] is TaskKilled)
 
 
 def _pin() -> set[int] | None:

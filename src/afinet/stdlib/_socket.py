@@ -785,3 +785,5 @@ def if_indextoname(index: int, /) -> str:
     if dev is None:
         raise os_error(-6)  # ENXIO
     return dev.name
+
+real.like_builtins(globals(), _real)

@@ -327,3 +327,5 @@ def _make_thread_handle(ident: int) -> _ThreadHandle:
 
 if sys.version_info < (3, 13):
     del _ThreadHandle, start_joinable_thread, _make_thread_handle
+
+real.like_builtins(globals(), _real)

@@ -59,7 +59,7 @@ def install() -> None:
         sys.modules[name] = None  # type: ignore[assignment]
     for key in os_stand_in.REPLACED:
         replaced[id(getattr(real.os, key))] = getattr(os_stand_in, key)
-    replaced[id(_urandom)] = urandom
+    replaced[id(_urandom)] = staticmethod(urandom)  # as real.like_builtins
     rebind(replaced)
 
     _patch_random()
@@ -67,7 +67,9 @@ def install() -> None:
 
 def rebind(replaced: dict[int, Any]) -> None:
     """In every module that is loaded, bind the names of what was replaced to what replaces it. Ours keep what they have."""
-    for name, module in list(sys.modules.items()):
+    for key, module in list(sys.modules.items()):
+        # The name says whose module it is: ours stand in sys.modules under the names of others by now.
+        name = getattr(module, "__name__", key)
         if module is None or name == "afinet" or name.startswith("afinet.") or name in ("builtins", "sys"):
             continue
         if module is real._thread or module is real.time or module is real.select or module is real._socket:
@@ -75,9 +77,9 @@ def rebind(replaced: dict[int, Any]) -> None:
         space = getattr(module, "__dict__", None)
         if not isinstance(space, dict):
             continue
-        for key, value in list(space.items()):
-            if id(value) in replaced and not key.startswith("__"):
-                space[key] = replaced[id(value)]
+        for attribute, value in list(space.items()):
+            if id(value) in replaced and not attribute.startswith("__"):
+                space[attribute] = replaced[id(value)]
 
 
 def _patch_random() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from afinet.init import syscalls
 from afinet.kernel.wait import Kiocb
+from afinet.runner import real
 from afinet.runner.virtual import SimTask, current_task
 from afinet.stdlib._socket import FD_BASE, buffer_bytes, os_error
 from afinet.stdlib._socket import close as _close
@@ -128,3 +129,5 @@ _real: dict[str, Callable[..., Any]] = {name: getattr(_os, name) for name in REP
 for _name in ("get_blocking", "set_blocking", "sendfile"):
     if _name not in REPLACED:
         del globals()[_name]
+
+real.like_builtins(globals(), _os)

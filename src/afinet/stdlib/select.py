@@ -159,3 +159,5 @@ def poll() -> Any:
 
 if not hasattr(_real, "poll"):  # Windows
     __all__ += ["poll", "POLLIN", "POLLPRI", "POLLOUT", "POLLERR", "POLLHUP", "POLLNVAL"]
+
+real.like_builtins(globals(), _real)

@@ -127,3 +127,5 @@ def strftime(format: str, tuple: Any = None, /) -> str:
 
 if not hasattr(_real, "clock_gettime"):  # Windows
     del clock_gettime, clock_gettime_ns
+
+real.like_builtins(globals(), _real)
