@@ -55,7 +55,6 @@ from afinet.uapi.errno import (
 from afinet.uapi.eventpoll import EPOLLIN, EPOLLOUT
 from afinet.uapi.fcntl import F_GETFD, F_GETFL, O_NONBLOCK, O_RDWR
 from afinet.uapi.sockaddr import pack_cmsg, pack_s32, parse_cmsgs
-from afinet.uapi.sockios import FIONBIO
 from afinet.uapi.socket import (
     AF_MAX,
     MSG_CMSG_CLOEXEC,
@@ -69,19 +68,9 @@ from afinet.uapi.socket import (
     SOCK_STREAM,
     SOL_SOCKET,
 )
+from afinet.uapi.sockios import FIONBIO
 
 AF_TEST = 11  # AF_DECnet's neighbour: a family that afinet does not have
-
-
-class EchoSock(Sock):
-    def __init__(self, net: Net, family: int, prot: Proto) -> None:
-        super().__init__(net, family, prot)
-        self.queue: list[bytes] = []
-
-
-class EchoProto(Proto):
-    def sk_prot_alloc(self, net: Net, family: int) -> Sock:
-        return EchoSock(net, family, self)
 
 
 class EchoOps(ProtoOps):
@@ -93,6 +82,11 @@ class EchoOps(ProtoOps):
         self.answer: dict[str, int] = {}
         self.released = 0
         self.lingers = 0
+        self.queues: dict[Sock, list[bytes]] = {}
+
+    def queue(self, sock: Socket) -> list[bytes]:
+        assert sock.sk is not None
+        return self.queues.setdefault(sock.sk, [])
 
     def release(self, sock: Socket, iocb: Kiocb) -> int:
         if self.lingers and not iocb.ki_signal:
@@ -127,26 +121,23 @@ class EchoOps(ProtoOps):
         return self.answer.get("getname", 0), b"name%d" % peer
 
     def poll(self, file: object, sock: Socket) -> int:
-        assert isinstance(sock.sk, EchoSock)
-        return EPOLLOUT | (EPOLLIN if sock.sk.queue else 0)
+        return EPOLLOUT | (EPOLLIN if self.queue(sock) else 0)
 
     def shutdown(self, sock: Socket, how: int) -> int:
         self.log.append(("shutdown", how))
         return 0
 
     def sendmsg(self, sock: Socket, msg: MsgHdr, size: int) -> int:
-        assert isinstance(sock.sk, EchoSock)
         assert size == len(msg.msg_data)
         self.log.append(("sendmsg", msg.msg_flags, msg.msg_name, msg.msg_control))
-        sock.sk.queue.append(msg.msg_data)
+        self.queue(sock).append(msg.msg_data)
         return size
 
     def recvmsg(self, sock: Socket, msg: MsgHdr, size: int, flags: int) -> int:
         """Waits until `size` bytes are gathered: a call in several tries."""
-        sk = sock.sk
-        assert isinstance(sk, EchoSock)
-        while sk.queue and msg.iocb.ki_done < size:
-            data = sk.queue.pop(0)
+        queue = self.queue(sock)
+        while queue and msg.iocb.ki_done < size:
+            data = queue.pop(0)
             msg.pieces.append(data)
             msg.iocb.ki_done += len(data)
         if msg.iocb.ki_done >= size:
@@ -157,7 +148,8 @@ class EchoOps(ProtoOps):
             return msg.iocb.ki_done or -EAGAIN
         if msg.iocb.ki_signal:
             return msg.iocb.ki_done or -ERESTARTSYS
-        return msg.iocb.wait(sk_sleep(sk), EPOLLIN)
+        assert sock.sk is not None
+        return msg.iocb.wait(sk_sleep(sock.sk), EPOLLIN)
 
 
 class EchoFamily(NetProtoFamily):
@@ -182,7 +174,7 @@ class Machine:
         sock_init(self.kernel)
         self.net = Net(self.kernel)
         self.ops = EchoOps()
-        self.family = EchoFamily(self.ops, EchoProto(self.kernel, "ECHO"))
+        self.family = EchoFamily(self.ops, Proto(self.kernel, "ECHO"))
         assert sock_register(self.kernel, self.family) == 0
         self.task = self.new_task()
 

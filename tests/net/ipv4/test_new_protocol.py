@@ -131,7 +131,7 @@ class TinyProto(Proto):
 
 def tiny_recvmsg(sk: Sock, msg: MsgHdr, size: int, flags: int) -> int:
     """A function, because a name that begins with two underscores means something else inside a class."""
-    err, skb, off = __skb_recv_datagram(sk, sk.sk_receive_queue, flags, msg)
+    err, skb, off = __skb_recv_datagram(sk, sk.sk_receive_queue, flags, 0, msg)
     if skb is None:
         return err
     n = min(size, skb.len - off)

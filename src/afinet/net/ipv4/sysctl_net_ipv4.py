@@ -1,10 +1,10 @@
-"""net/ipv4/sysctl_net_ipv4.c: /proc/sys/net/ipv4, and route.c's part of it.
+"""net/ipv4/sysctl_net_ipv4.c: /proc/sys/net/ipv4.
 
 Each entry is bound to the field of struct netns_ipv4 that the stack reads; limits and units are Linux's. Where Linux converts
 between the seconds or milliseconds that users write and jiffies, a subclass of CtlTable converts to ns.
 
-conf/ and ip_forward are devinet.py's, neigh/ is neighbour.py's, ipfrag_* ip_fragment.py's. tcp_mem, udp_mem and tcp_max_orphans
-belong to the machine and stand in the first namespace only, as in Linux.
+conf/ and ip_forward are devinet.py's, route/ is route.py's, neigh/ neighbour.py's, ipfrag_* ip_fragment.py's. tcp_mem, udp_mem and
+tcp_max_orphans belong to the machine and stand in the first namespace only, as in Linux.
 
 Left out, since nothing would read them: tcp_fastopen_key, tcp_ehash_entries and its like, tcp_plb_*, accurate ECN, fib_sync_mem,
 nexthop_compat_mode, fib_notify_on_flag_change, xfrm4_gc_thresh, and tcp_fack and tcp_low_latency, which do nothing in Linux either.
@@ -315,15 +315,6 @@ def tcp_table(v4: NetnsIpv4) -> list[CtlTable]:
     ]
 
 
-def route_table(v4: NetnsIpv4) -> list[CtlTable]:
-    """ipv4_route_netns_table (route.c)."""
-    return [
-        CtlTable("min_pmtu", v4, "ip_rt_min_pmtu", 68),
-        CtlTime("mtu_expires", v4, "ip_rt_mtu_expires", NSEC_PER_SEC),
-        CtlTable("min_adv_mss", v4, "ip_rt_min_advmss"),
-    ]
-
-
 def ipv4_table(v4: NetnsIpv4) -> list[CtlTable]:
     """Of the whole machine: the first namespace's fields, which all read (the protocols charge one account)."""
     return [
@@ -345,7 +336,6 @@ class Ipv4SysctlOps(PernetOperations):
         entries.append(CtlAvailableCongestionControl(net))
         entries.append(CtlAllowedCongestionControl(net))
         register_sysctl(net.sysctl_table, "net/ipv4", entries)
-        register_sysctl(net.sysctl_table, "net/ipv4/route", route_table(v4))
         if net.kernel.init_net is None:
             # the first one: start_kernel makes it after everything is registered
             register_sysctl(net.sysctl_table, "net/ipv4", ipv4_table(v4))
