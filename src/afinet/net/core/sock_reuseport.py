@@ -1,8 +1,7 @@
 """net/core/sock_reuseport.c: the group of socks that share a local address and port by SO_REUSEPORT.
 
-A connection or a flow stays with one member, chosen by its hash. Left out: programs attached with SO_ATTACH_REUSEPORT_*, and the
-migration of requests from a closed listener to another (`tcp_migrate_req`).
-"""
+A connection or a flow stays with one member, chosen by its hash. Left out: programs attached with SO_ATTACH_REUSEPORT_*, and
+the migration of requests from a closed listener to another (`tcp_migrate_req`). """
 
 from __future__ import annotations
 

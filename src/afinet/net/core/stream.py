@@ -1,8 +1,7 @@
 """net/core/stream.c: the waits and the wake-ups that stream protocols share.
 
-Nothing here waits: each function answers 0 when the caller may go on, -errno when it must give up, or -EIOCBQUEUED when the call is to be
-made again (kernel/wait.py). Who waits is woken by sk_state_change, sk_write_space or sk_error_report.
-"""
+Nothing here waits: each function answers 0 when the caller may go on, -errno when it must give up, or -EIOCBQUEUED when the
+call is to be made again (kernel/wait.py). Who waits is woken by sk_state_change, sk_write_space or sk_error_report. """
 
 from __future__ import annotations
 
@@ -87,7 +86,8 @@ def sk_stream_closing(sk: Sock) -> bool:
 
 
 def sk_stream_wait_close(sk: Sock, iocb: Kiocb, timeout: int) -> int:
-    """SO_LINGER: until all that was sent is acknowledged, but no longer than `timeout` ns from the first try; 0: go on closing."""
+    """SO_LINGER: until all that was sent is acknowledged, but no longer than `timeout` ns from the first try; 0: go on
+    closing."""
     if timeout == 0 or not sk_stream_closing(sk) or iocb.ki_signal:
         return 0
     if iocb.timeout(sk.kernel.now, timeout) == 0:

@@ -4,9 +4,8 @@ bind: inet_csk_get_port. listen: inet_csk_listen_start. A SYN makes a request so
 inet_csk_reqsk_queue_hash_add puts into ehash with its timer; the ACK makes a child (tcp_check_req), which
 inet_csk_complete_hashdance puts into the accept queue; inet_csk_accept hands it out. inet_csk_destroy_sock is the end of all.
 
-The inlines that arm the retransmit, delayed-ACK and keepalive timers are in tcp_timer.py, where those timers are made. Left out: the
-migration of requests between listeners (tcp_migrate_req), fast open's requests.
-"""
+The inlines that arm the retransmit, delayed-ACK and keepalive timers are in tcp_timer.py, where those timers are made. Left
+out: the migration of requests between listeners (tcp_migrate_req), fast open's requests. """
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ from afinet.net.core.sock import (
     sock_reset_flag,
     sock_set_flag,
 )
-from afinet.net.ipv4 import inet_hashtables, ip_output, route, tcp, tcp_minisocks, tcp_output
+from afinet.net.ipv4 import inet_hashtables, ip_output, route, tcp, tcp_output
 from afinet.net.ipv4.inet_sock import InetConnectionSock, InetRequestSock
 from afinet.net.ipv4.tcp_inline import inet_csk_delack_init
 from afinet.net.ipv4.tcp_sock import TcpRequestSock, TcpSock
@@ -60,7 +59,8 @@ ICSK_SYNACK_RETRIES_MIN: Final = 2
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class InetConnectionSockAfOps:
-    """struct inet_connection_sock_af_ops: what a connection asks of its network protocol. One object a protocol (icsk_af_ops)."""
+    """struct inet_connection_sock_af_ops: what a connection asks of its network protocol. One object a protocol
+    (icsk_af_ops)."""
 
     def __init__(self, net_header_len: int, sockaddr_len: int) -> None:
         self.net_header_len: int = net_header_len
@@ -194,8 +194,8 @@ def inet_csk_update_fastreuse(tb: InetBindBucket, sk: InetConnectionSock) -> Non
 
 
 def inet_csk_find_open_port(sk: InetConnectionSock) -> int:
-    """A port that bind(0) may have, 0 if there is none: odd ones first, since connect() prefers even ones; with SO_REUSEADDR the lower
-    half of the range first, which leaves ports to those who cannot share."""
+    """A port that bind(0) may have, 0 if there is none: odd ones first, since connect() prefers even ones; with SO_REUSEADDR
+    the lower half of the range first, which leaves ports to those who cannot share."""
     net = sk.sk_net
     hinfo = inet_hashtables.hashinfo_of(sk)
     stream = sk.kernel.random("ports")
@@ -308,7 +308,8 @@ def inet_csk_reqsk_queue_is_full(sk: InetConnectionSock) -> bool:
 
 
 def inet_csk_listen_start(sk: InetConnectionSock) -> int:
-    """CLOSE -> LISTEN. The port is checked once more: between bind() and now another sock may have started to listen. 0 or -errno."""
+    """CLOSE -> LISTEN. The port is checked once more: between bind() and now another sock may have started to listen. 0 or
+    -errno."""
     inet_csk_accept_queue(sk)
     sk.sk_ack_backlog = 0
     inet_csk_delack_init(sk)
@@ -358,7 +359,8 @@ def inet_csk_wait_for_connect(sk: InetConnectionSock, iocb: Kiocb, timeo: int) -
 
 
 def inet_csk_accept(sk: InetConnectionSock, flags: int, iocb: Kiocb) -> tuple[int, Sock | None]:
-    """proto.accept: (0, the oldest established connection), or -EINVAL, -EAGAIN, -EINTR, -EIOCBQUEUED. `flags` are the file's."""
+    """proto.accept: (0, the oldest established connection), or -EINVAL, -EAGAIN, -EINTR, -EIOCBQUEUED. `flags` are the
+    file's."""
     lock_sock(sk)
     err = -EINVAL
     newsk: Sock | None = None
@@ -399,7 +401,8 @@ class ReqskTimer(TimerList):
 
 
 def inet_reqsk_alloc(sk_listener: Sock, attach_listener: bool) -> TcpRequestSock | None:
-    """A request of `sk_listener`, made through its protocol's rsk_prot, with one reference. `attach_listener` holds the listener."""
+    """A request of `sk_listener`, made through its protocol's rsk_prot, with one reference. `attach_listener` holds the
+    listener."""
     ops = sk_listener.sk_prot.rsk_prot
     if ops is None:
         return None
@@ -483,8 +486,8 @@ def inet_csk_reqsk_queue_drop_and_put(sk: Sock | None, req: RequestSock) -> None
 
 
 def syn_ack_recalc(req: InetRequestSock, max_syn_ack_retries: int, rskq_defer_accept: int) -> tuple[bool, bool]:
-    """(give up, send the SYN-ACK again). With TCP_DEFER_ACCEPT a request whose ACK came is kept until data come, and its SYN-ACK is sent
-    again only at the end of that time, for a last chance."""
+    """(give up, send the SYN-ACK again). With TCP_DEFER_ACCEPT a request whose ACK came is kept until data come, and its SYN-
+    ACK is sent again only at the end of that time, for a last chance."""
     if not rskq_defer_accept:
         return req.num_timeout >= max_syn_ack_retries, True
     expire = req.num_timeout >= max_syn_ack_retries and (not req.acked or req.num_timeout >= rskq_defer_accept)

@@ -1,11 +1,11 @@
 """net/ipv4/inet_hashtables.c: who owns which four-tuple (ehash), which port (bhash, bhash2), and who listens where (lhash2).
 
-Received segments: __inet_lookup_skb -> __inet_lookup_established (connections, requests, TIME_WAIT), then __inet_lookup_listener.
-Ports: inet_csk_get_port (inet_connection_sock.py) for bind, inet_hash_connect here for connect.
+Received segments: __inet_lookup_skb -> __inet_lookup_established (connections, requests, TIME_WAIT), then
+__inet_lookup_listener. Ports: inet_csk_get_port (inet_connection_sock.py) for bind, inet_hash_connect here for connect.
 
-Each table is a dict keyed by an integer of at most 62 bits that packs what is searched for, where Linux has an array of chains. ehash's
-key cannot hold a whole four-tuple: socks of equal keys hang on a chain (`sk_hash_next`) and every hit is compared in full. A port's
-owners are a list through the socks themselves (`sk_bind_next`), so an idle connection owns no container.
+Each table is a dict keyed by an integer of at most 62 bits that packs what is searched for, where Linux has an array of chains.
+ehash's key cannot hold a whole four-tuple: socks of equal keys hang on a chain (`sk_hash_next`) and every hit is compared in
+full. A port's owners are a list through the socks themselves (`sk_bind_next`), so an idle connection owns no container.
 
 Left out: l3mdev (VRF) domains, the fallback to a second listener by BPF, IPv6.
 """
@@ -488,9 +488,8 @@ def __inet_check_established(
 ) -> tuple[int, TcpTimewaitSock | None]:
     """Take the four-tuple with local port `lport`, if it is free or held by a TIME_WAIT sock that may be replaced.
 
-    (0 or -EADDRNOTAVAIL, the TIME_WAIT sock that was replaced). `want_tw` says that the port was not bound before: Linux then replaces
-    only as tcp_tw_reuse allows, and the caller has to end the TIME_WAIT sock. On success the sock is hashed.
-    """
+    (0 or -EADDRNOTAVAIL, the TIME_WAIT sock that was replaced). `want_tw` says that the port was not bound before: Linux then
+    replaces only as tcp_tw_reuse allows, and the caller has to end the TIME_WAIT sock. On success the sock is hashed. """
     hinfo = hashinfo_of(sk)
     net = sk.sk_net
     dif = sk.sk_bound_dev_if
@@ -556,8 +555,8 @@ def inet_hash_connect(sk: InetConnectionSock) -> int:
 
 
 def __inet_hash_connect(sk: InetConnectionSock, port_offset: int) -> int:
-    """RFC 6056, algorithm 4 (double hash), over ports of the parity of the first one; the other parity only when those are used up:
-    bind() prefers it, and so the two stay out of each other's way."""
+    """RFC 6056, algorithm 4 (double hash), over ports of the parity of the first one; the other parity only when those are used
+    up: bind() prefers it, and so the two stay out of each other's way."""
     if sk.inet_num:
         return __inet_check_established(sk, sk.inet_num, False)[0]
     net = sk.sk_net

@@ -1,7 +1,7 @@
 """net/ipv4/inet_timewait_sock.c: the small sock that stands in for a closed connection, and its timer.
 
-tcp_time_wait (tcp_minisocks.py) -> inet_twsk_alloc -> inet_twsk_hashdance_schedule: the small sock takes the four-tuple and the port of
-the full one and lives until its timer (inet_twsk_kill) or until a connection reuses it (inet_twsk_deschedule_put).
+tcp_time_wait (tcp_minisocks.py) -> inet_twsk_alloc -> inet_twsk_hashdance_schedule: the small sock takes the four-tuple and the
+port of the full one and lives until its timer (inet_twsk_kill) or until a connection reuses it (inet_twsk_deschedule_put).
 
 References as in Linux: one for the four-tuple, one for the port, one for the timer.
 """

@@ -1,12 +1,11 @@
 """net/ipv4/tcp.c: TCP as the socket layer sees it: states, sending, receiving, closing.
 
-tcp_sendmsg cuts the program's bytes into segments on the write queue and pushes them (tcp_output.py); tcp_recvmsg takes from the receive
-queue what tcp_input.py put there; tcp_set_state is the one place where a state changes. Payload is shared, not copied: a segment's frags
-are slices of what was written, and what is read are the pieces that came in.
+tcp_sendmsg cuts the program's bytes into segments on the write queue and pushes them (tcp_output.py); tcp_recvmsg takes from
+the receive queue what tcp_input.py put there; tcp_set_state is the one place where a state changes. Payload is shared, not
+copied: a segment's frags are slices of what was written, and what is read are the pieces that came in.
 
-Calls that would wait answer -EIOCBQUEUED (kernel/wait.py) and are made again; how far they got is in the Kiocb. In other rooms: options
-(tcp_sockopt.py), TCP_INFO (tcp_info.py). Left out: fast open, MSG_ZEROCOPY and TCP_ZEROCOPY_RECEIVE, repair, ULP.
-"""
+Calls that would wait answer -EIOCBQUEUED (kernel/wait.py) and are made again; how far they got is in the Kiocb. In other rooms:
+options (tcp_sockopt.py), TCP_INFO (tcp_info.py). Left out: fast open, MSG_ZEROCOPY and TCP_ZEROCOPY_RECEIVE, repair, ULP. """
 
 from __future__ import annotations
 
@@ -24,14 +23,13 @@ from afinet.net.core.skbuff import (
     consume_skb,
     skb_pieces,
     skb_queue_purge,
-    skb_truesize,
     skb_unlink,
 )
 from afinet.net.core.sock import (
+    SOCK_BINDPORT_LOCK,
     SOCK_DEAD,
     SOCK_DONE,
     SOCK_LINGER,
-    SOCK_BINDPORT_LOCK,
     SOCK_URGINLINE,
     SOCK_USE_WRITE_QUEUE,
     Sock,
@@ -81,7 +79,6 @@ from afinet.net.ipv4.inet_sock import (
     inet_test_bit,
 )
 from afinet.net.ipv4.tcp_inline import (
-    MAX_TCP_HEADER,
     TCP_CHRONO_BUSY,
     TCP_CHRONO_SNDBUF_LIMITED,
     TCP_DELACK_MAX,
@@ -98,7 +95,6 @@ from afinet.net.ipv4.tcp_inline import (
     TCP_URG_VALID,
     TSQF_THROTTLED,
     forced_push,
-    inet_csk_ack_scheduled,
     inet_csk_delack_init,
     inet_csk_in_pingpong_mode,
     sk_stream_moderate_sndbuf,
@@ -405,7 +401,8 @@ def tcp_push(sk: TcpSock, flags: int, mss_now: int, nonagle: int, size_goal: int
 
 
 def tcp_stream_alloc_skb(sk: TcpSock, force_schedule: bool) -> SkBuff | None:
-    """An empty segment, its memory reserved. None: no memory. `force_schedule`: a connection with nothing queued always gets one."""
+    """An empty segment, its memory reserved. None: no memory. `force_schedule`: a connection with nothing queued always gets
+    one."""
     if sk.sk_forward_alloc < _SKB_BASE and not sk_wmem_schedule(sk, _SKB_BASE):
         if not force_schedule:
             sk.sk_prot.enter_memory_pressure(sk)
@@ -442,7 +439,8 @@ def tcp_wmem_schedule(sk: TcpSock, copy: int) -> int:
 
 
 def skb_add_data(skb: SkBuff, piece: bytes) -> None:
-    """Append payload to a segment that was not sent yet; small pieces are joined when there are too many (Linux fills pages)."""
+    """Append payload to a segment that was not sent yet; small pieces are joined when there are too many (Linux fills
+    pages)."""
     frags = skb.frags
     if frags is None:
         skb.frags = [piece]
@@ -467,7 +465,8 @@ def tcp_remove_empty_skb(sk: TcpSock) -> None:
 
 
 def tcp_sendmsg(sk: TcpSock, msg: MsgHdr, size: int) -> int:
-    """proto.sendmsg: bytes taken, or -errno. MSG_SPLICE_PAGES needs nothing special: the program's bytes are shared in any case."""
+    """proto.sendmsg: bytes taken, or -errno. MSG_SPLICE_PAGES needs nothing special: the program's bytes are shared in any
+    case."""
     lock_sock(sk)
     ret = tcp_sendmsg_locked(sk, msg, size)
     while ret == -EIOCBQUEUED and (sk.sk_backlog is not None or sk.tsq_flags & ~3):

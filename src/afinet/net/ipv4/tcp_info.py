@@ -1,7 +1,7 @@
 """net/ipv4/tcp.c: tcp_get_info and struct tcp_info (include/uapi/linux/tcp.h), what TCP_INFO and `ss -i` show of a connection.
 
-Every field has its real value, but these, which nothing here can set: the bytes counted by accurate ECN, and fast open's failures.
-"""
+Every field has its real value, but these, which nothing here can set: the bytes counted by accurate ECN, and fast open's
+failures. """
 
 from __future__ import annotations
 

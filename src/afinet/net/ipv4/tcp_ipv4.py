@@ -1,23 +1,20 @@
 """net/ipv4/tcp_ipv4.c: TCP over IPv4, `tcp_prot`.
 
-Down: tcp_v4_connect (route, source address, source port, initial sequence number) -> tcp_output.tcp_connect. Up: tcp_v4_rcv (checks,
-lookup) -> backlog of an owned sock, or tcp_v4_do_rcv -> tcp_rcv_established, tcp_rcv_state_process; a request -> tcp_check_req ->
-tcp_child_process; TIME_WAIT -> tcp_timewait_state_process; nobody -> tcp_v4_send_reset. Errors: tcp_v4_err.
+Down: tcp_v4_connect (route, source address, source port, initial sequence number) -> tcp_output.tcp_connect. Up: tcp_v4_rcv
+(checks, lookup) -> backlog of an owned sock, or tcp_v4_do_rcv -> tcp_rcv_established, tcp_rcv_state_process; a request ->
+tcp_check_req -> tcp_child_process; TIME_WAIT -> tcp_timewait_state_process; nobody -> tcp_v4_send_reset. Errors: tcp_v4_err.
 
-What depends on the network protocol hangs on two objects, as in Linux, so that IPv6 can bring its own: Ipv4Specific (icsk_af_ops) and
-TcpRequestSockIpv4Ops. Left out: MD5 and AO authentication, XFRM, the coalescing of a backlog (it holds only what comes in during one call
-of its owner), /proc/net/tcp (tools).
-"""
+What depends on the network protocol hangs on two objects, as in Linux, so that IPv6 can bring its own: Ipv4Specific
+(icsk_af_ops) and TcpRequestSockIpv4Ops. Left out: MD5 and AO authentication, XFRM, the coalescing of a backlog (it holds only
+what comes in during one call of its owner), /proc/net/tcp (tools). """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
 from afinet._mypyc import mypyc_attr
-from afinet.kernel.time import NSEC_PER_SEC
 from afinet.net.core import secure_seq
 from afinet.net.core.drop_reason import (
-    SKB_DROP_REASON_IP_OUTNOROUTES,
     SKB_DROP_REASON_NO_SOCKET,
     SKB_DROP_REASON_NOT_SPECIFIED,
     SKB_DROP_REASON_OTHERHOST,
@@ -32,7 +29,6 @@ from afinet.net.core.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_UNNECESSARY,
     SkBuff,
-    consume_skb,
     kfree_skb_reason,
     pskb_may_pull,
 )
@@ -59,6 +55,7 @@ from afinet.net.ipv4 import (
     ip_sockglue,
     route,
     tcp,
+    tcp_ack,
     tcp_cong,
     tcp_fragment,
     tcp_input,
@@ -67,14 +64,13 @@ from afinet.net.ipv4 import (
     tcp_timer,
 )
 from afinet.net.ipv4.inet_connection_sock import InetConnectionSockAfOps
-from afinet.net.ipv4.inet_sock import INET_FLAGS_RECVERR, InetConnectionSock, InetSock, inet_test_bit
+from afinet.net.ipv4.inet_sock import INET_FLAGS_RECVERR, InetConnectionSock, inet_test_bit
 from afinet.net.ipv4.protocol import NetProtocol, net_of
 from afinet.net.ipv4.tcp_inline import (
     MAX_TCP_HEADER,
     TCP_TIMEOUT_INIT,
     TCPF_MTU_REDUCED_DEFERRED,
     inet_csk_rto_backoff,
-    tcp_clock_ms,
     tcp_clock_ts,
     tcp_mstamp_refresh,
     tcp_rto_max,
@@ -84,7 +80,6 @@ from afinet.net.ipv4.tcp_sock import (
     TCPHDR_ACK,
     TCPHDR_FIN,
     TCPHDR_RST,
-    TCPHDR_SYN,
     TcpRequestSock,
     TcpSock,
     TcpTimewaitSock,
@@ -164,8 +159,9 @@ SIZEOF_TCP_SOCK: Final = 2432  # bytes, of Linux 6.18 on x86-64: what a sock is 
 
 
 def tcp_twsk_unique(sk: SockCommon, tw: TcpTimewaitSock, want_tw: bool) -> bool:
-    """Whether a new connection may take the four-tuple of `tw`. With PAWS that is safe, and its sequence numbers begin beyond the old
-    ones; still tcp_tw_reuse has to allow it (2: over loopback only) unless the port was bound, where failing would be no help."""
+    """Whether a new connection may take the four-tuple of `tw`. With PAWS that is safe, and its sequence numbers begin beyond
+    the old ones; still tcp_tw_reuse has to allow it (2: over loopback only) unless the port was bound, where failing would be
+    no help."""
     net = sk.sk_net
     reuse = net.ipv4.sysctl_tcp_tw_reuse
     if tw.tw_substate != TCP_TIME_WAIT:
@@ -195,7 +191,8 @@ def tcp_v4_pre_connect(sk: Sock, uaddr: bytes) -> int:
 
 
 def tcp_v4_connect(sk: TcpSock, uaddr: bytes) -> int:
-    """Begin a connection to the packed sockaddr `uaddr`: route, addresses, port, numbers, and the SYN. 0 or -errno. The sock is owned."""
+    """Begin a connection to the packed sockaddr `uaddr`: route, addresses, port, numbers, and the SYN. 0 or -errno. The sock is
+    owned."""
     if len(uaddr) < SIZEOF_SOCKADDR_IN:
         return -EINVAL
     if sa_family(uaddr) != AF_INET:
@@ -290,7 +287,7 @@ def tcp_v4_mtu_reduced(sk: TcpSock) -> None:
     if sk.pmtudisc != IP_PMTUDISC_DONT and ip_output.ip_sk_accept_pmtu(sk) and sk.icsk_pmtu_cookie > mtu:
         tcp_fragment.tcp_sync_mss(sk, mtu)
         # The packet that was too long is lost for certain: send it again now, in pieces that fit.
-        tcp_input.tcp_simple_retransmit(sk)
+        tcp_ack.tcp_simple_retransmit(sk)
 
 
 def do_redirect(skb: SkBuff, sk: TcpSock) -> None:
@@ -312,7 +309,8 @@ def tcp_req_err(req: TcpRequestSock, seq: int, abort: bool) -> None:
 
 
 def tcp_ld_RTO_revert(sk: TcpSock, seq: int) -> None:
-    """RFC 6069: a destination unreachable about the oldest segment says that the silence is not congestion: undo one backoff."""
+    """RFC 6069: a destination unreachable about the oldest segment says that the silence is not congestion: undo one
+    backoff."""
     if sock_owned_by_user(sk):
         return
     if seq != sk.snd_una or not sk.icsk_retransmits or not sk.icsk_backoff:
@@ -322,7 +320,7 @@ def tcp_ld_RTO_revert(sk: TcpSock, seq: int) -> None:
         return
     sk.icsk_backoff -= 1
     if sk.srtt_us:
-        tcp_input.tcp_set_rto(sk)
+        tcp_ack.tcp_set_rto(sk)
     else:
         sk.icsk_rto = TCP_TIMEOUT_INIT
     sk.icsk_rto = inet_csk_rto_backoff(sk, tcp_rto_max(sk))
@@ -409,7 +407,7 @@ def _tcp_v4_err(sk: TcpSock, skb: SkBuff, th: int, type: int, code: int, seq: in
                 sk.tsq_flags |= TCPF_MTU_REDUCED_DEFERRED
                 sk.sk_refcnt += 1
             return
-        err = icmp.icmp_err_convert_errno(code)
+        err = icmp.icmp_err_convert(code)[0]
         if code == ICMP_NET_UNREACH or code == ICMP_HOST_UNREACH:
             tcp_ld_RTO_revert(sk, seq)
     elif type == ICMP_TIME_EXCEEDED:
@@ -417,14 +415,15 @@ def _tcp_v4_err(sk: TcpSock, skb: SkBuff, th: int, type: int, code: int, seq: in
     else:
         return
     if sk.sk_state == TCP_SYN_SENT or sk.sk_state == TCP_SYN_RECV:
-        ip_sockglue.ip_icmp_error(sk, skb, err, be.get_u16(skb.head, th + 2), info, skb.head[th : skb.tail])
+        if inet_test_bit(sk, INET_FLAGS_RECVERR):
+            ip_sockglue.ip_icmp_error(sk, skb, err, be.get_u16(skb.head, th + 2), info, th)
         if not owned:
             tcp.tcp_done_with_error(sk, err)
         else:
             sk.sk_err_soft = err
         return
-    # A connection that stands is not ended by an error (RFC 1122, 4.2.3.9: soft errors); it is told if the connection fails later,
-    # or at once if the program asked for it.
+    # A connection that stands is not ended by an error (RFC 1122, 4.2.3.9: soft errors); it is told if the connection fails
+    # later, or at once if the program asked for it.
     if not owned and inet_test_bit(sk, INET_FLAGS_RECVERR):
         sk.sk_err = err
         sk_error_report(sk)
@@ -436,7 +435,8 @@ def _tcp_v4_err(sk: TcpSock, skb: SkBuff, th: int, type: int, code: int, seq: in
 
 
 def tcp_v4_send_reset(sk: SockCommon | None, skb: SkBuff) -> None:
-    """Answer a segment that fits nothing with a RST (RFC 9293, 3.10.7.1). `skb.data` is at its TCP header; it stays the caller's."""
+    """Answer a segment that fits nothing with a RST (RFC 9293, 3.10.7.1). `skb.data` is at its TCP header; it stays the
+    caller's."""
     head = skb.head
     th = skb.transport_header
     sport, dport, seq, ack_seq, doff_flags, _window, _check, _urg = wire_tcp.parse(head, th)
@@ -548,7 +548,8 @@ def tcp_tw_clock_ts(tw: TcpTimewaitSock) -> int:
 
 
 def tcp_v4_reqsk_send_ack(sk: TcpSock, skb: SkBuff, req: TcpRequestSock) -> None:
-    """A challenge or duplicate ACK from a connection that is not established yet. Here, unlike in the SYN-ACK, the window is scaled."""
+    """A challenge or duplicate ACK from a connection that is not established yet. Here, unlike in the SYN-ACK, the window is
+    scaled."""
     seq = (req.snt_isn + 1) & 0xFFFFFFFF if sk.sk_state == TCP_LISTEN else sk.snd_nxt
     tcp_v4_send_ack(
         sk,
@@ -860,8 +861,8 @@ def tcp_filter(sk: Sock, skb: SkBuff) -> bool:
 
 
 def tcp_add_backlog(sk: TcpSock, skb: SkBuff) -> bool:
-    """Queue behind the owner. True: there is no room, the caller drops. A little more than the receive buffer is let in, since only the
-    owner can make room there."""
+    """Queue behind the owner. True: there is no room, the caller drops. A little more than the receive buffer is let in, since
+    only the owner can make room there."""
     if sk_add_backlog(sk, skb, (sk.sk_rcvbuf << 1) + (sk.sk_sndbuf >> 1) + 64 * 1024):
         sk.sk_net.net_statistics[LINUX_MIB_TCPBACKLOGDROP] += 1
         return True

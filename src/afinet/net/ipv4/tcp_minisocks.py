@@ -1,7 +1,8 @@
 """net/ipv4/tcp_minisocks.c: the small socks at both ends of a connection's life, requests and TIME_WAIT.
 
-A request's segment: tcp_v4_rcv -> tcp_check_req -> (icsk_af_ops.syn_recv_sock -> tcp_create_openreq_child) -> tcp_child_process.
-The end: tcp_time_wait -> TcpTimewaitSock -> tcp_timewait_state_process for each segment that comes after all.
+A request's segment: tcp_v4_rcv -> tcp_check_req -> (icsk_af_ops.syn_recv_sock -> tcp_create_openreq_child) ->
+tcp_child_process. The end: tcp_time_wait -> TcpTimewaitSock -> tcp_timewait_state_process for each segment that comes after
+all.
 
 Left out: fast open's requests, MD5 and AO keys of TIME_WAIT socks, the migration of requests.
 """
@@ -192,8 +193,8 @@ def tcp_timewait_state_process(tw: TcpTimewaitSock, skb: SkBuff) -> tuple[int, i
         reason = SKB_DROP_REASON_TCP_RFC7323_TW_PAWS
         net.net_statistics[LINUX_MIB_PAWS_TW_REJECTED] += 1
     if not rst:
-        # Out of window: an old duplicate, or the peer's FIN again. The wait begins anew, but not for a SYN that may be a good one with a
-        # number that happens to lie below.
+        # Out of window: an old duplicate, or the peer's FIN again. The wait begins anew, but not for a SYN that may be a good
+        # one with a number that happens to lie below.
         if paws_reject or flags & TCPHDR_ACK:
             inet_timewait_sock.inet_twsk_reschedule(tw, TCP_TIMEWAIT_LEN)
         return tcp_timewait_check_oow_rate_limit(tw, skb, LINUX_MIB_TCPACKSKIPPEDTIMEWAIT), 0, reason
@@ -425,7 +426,7 @@ def tcp_check_req(sk: TcpSock, skb: SkBuff, req: TcpRequestSock, fastopen: bool)
     child = made
     if own_req and saw_tstamp and not after(seq, req.rcv_nxt):
         child.rx_opt.ts_recent = tsval
-    tcp_ack.tcp_synack_rtt_meas(child, req)
+    tcp_ack.tcp_synack_rtt_meas(child, req.snt_synack, req.num_retrans)
     if inet_connection_sock.inet_csk_complete_hashdance(sk, child, req, own_req) is None:
         return None, 0
     return child, 0
@@ -442,8 +443,8 @@ def _embryonic_reset(sk: TcpSock, skb: SkBuff, req: TcpRequestSock, flg: int) ->
 
 
 def tcp_child_process(parent: Sock, child: TcpSock, skb: SkBuff) -> int:
-    """Give the segment that made `child` to it, and tell those who wait to accept. A reason to answer with RST (the skb is the caller's
-    then), else 0."""
+    """Give the segment that made `child` to it, and tell those who wait to accept. A reason to answer with RST (the skb is the
+    caller's then), else 0."""
     reason = 0
     state = child.sk_state
     segs = skb.gso_segs or 1

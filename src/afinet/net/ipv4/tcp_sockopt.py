@@ -1,8 +1,8 @@
 """net/ipv4/tcp.c: do_tcp_setsockopt and do_tcp_getsockopt, the options of tcp(7).
 
-Refused with -ENOPROTOOPT, since nothing here would act on them: TCP_MD5SIG, TCP_MD5SIG_EXT, the TCP_AO options, TCP_REPAIR and what
-belongs to it, TCP_FASTOPEN and its sisters, TCP_ULP, TCP_ZEROCOPY_RECEIVE, TCP_TX_DELAY, TCP_CC_INFO of an algorithm that has none.
-"""
+Refused with -ENOPROTOOPT, since nothing here would act on them: TCP_MD5SIG, TCP_MD5SIG_EXT, the TCP_AO options, TCP_REPAIR and
+what belongs to it, TCP_FASTOPEN and its sisters, TCP_ULP, TCP_ZEROCOPY_RECEIVE, TCP_TX_DELAY, TCP_CC_INFO of an algorithm that
+has none. """
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def do_tcp_getsockopt(sk: TcpSock, optname: int, optlen: int) -> tuple[int, byte
         return 0, name.ljust(TCP_CA_NAME_MAX, b"\0")[:optlen]
     if optname == TCP_CC_INFO:
         ca = sk.icsk_ca_ops
-        info = b"" if ca is None else ca.get_info(sk)[1]
+        info = b"" if ca is None else ca.get_info(sk, 0)[1]
         return 0, info[:optlen]
     if optname == TCP_SAVED_SYN:
         return _get_saved_syn(sk, optlen)
