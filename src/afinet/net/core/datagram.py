@@ -1,6 +1,7 @@
 """net/core/datagram.c: receiving datagrams, and the error queue that Linux keeps in skbuff.c and sock.c.
 
-Up: a protocol's softirq side calls `sock_queue_rcv_skb_reason`, which charges the packet to the receiver or refuses it. Down: recvmsg calls `__skb_recv_datagram`, which takes a packet, peeks at one, or says what to wait for, and then
+Up: a protocol's softirq side calls `sock_queue_rcv_skb_reason`, which charges the packet to the receiver or refuses it.
+Down: recvmsg calls `__skb_recv_datagram`, which takes a packet, peeks at one, or says what to wait for, and then
 `skb_copy_datagram_msg`, which shares the packet's bytes with the message instead of copying them.
 
 Errors that came by ICMP, or that a send of this host's met, wait in the error queue of a sock that asked for them (IP_RECVERR):
@@ -17,6 +18,7 @@ from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_PROTO_MEM,
     SKB_DROP_REASON_SOCKET_RCVBUFF,
 )
+from afinet.net.core.filter import sk_filter
 from afinet.net.core.skbuff import (
     SkBuff,
     SkBuffHead,
@@ -90,7 +92,11 @@ def connection_based(sk: Sock) -> bool:
 
 
 def sock_queue_rcv_skb_reason(sk: Sock, skb: SkBuff) -> int:
-    """Queue a packet to `sk` and wake its reader. 0, or the reason for which the caller must drop it."""
+    """Past the filter, queue a packet to `sk` and wake its reader. 0, or the reason for which the caller must drop it."""
+    if sk.kernel.security_hooks:
+        reason = sk_filter(sk, skb)
+        if reason:
+            return reason
     if sk.sk_rmem_alloc >= sk.sk_rcvbuf:
         sk.sk_drops += 1
         if sk.kernel.trace.sock_rcvqueue_full:

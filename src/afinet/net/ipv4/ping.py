@@ -22,10 +22,11 @@ from afinet.net.core.drop_reason import SKB_DROP_REASON_NO_SOCKET
 from afinet.net.core.flow import Flowi4
 from afinet.net.core.net_namespace import Net
 from afinet.net.core.netdevice import dev_net
-from afinet.net.core.skbuff import SkBuff, kfree_skb_reason, skb_clone
+from afinet.net.core.skbuff import SkBuff, kfree_skb_reason, skb_clone, skb_push
 from afinet.net.core.sock import (
+    SOCK_BINDADDR_LOCK,
+    SOCK_BINDPORT_LOCK,
     SOCK_BROADCAST,
-    SOCK_LOCALROUTE,
     Proto,
     Sock,
     lock_sock,
@@ -38,8 +39,9 @@ from afinet.net.core.sock import (
     sock_prot_inuse_add,
     sock_put,
 )
-from afinet.net.ipv4 import af_inet, datagram, icmp, ip_output, ip_sockglue, route
+from afinet.net.ipv4 import af_inet, datagram, icmp, ip_output, ip_sockglue, route, udp
 from afinet.net.ipv4.inet_sock import INET_FLAGS_RECVERR, InetSock, inet_test_bit
+from afinet.net.socket import sock_recv_cmsgs
 from afinet.uapi.errno import (
     EACCES,
     EADDRINUSE,
@@ -50,8 +52,10 @@ from afinet.uapi.errno import (
     EINVAL,
     EMSGSIZE,
     ENETUNREACH,
+    ENOIOCTLCMD,
     EOPNOTSUPP,
     EPROTO,
+    EREMOTEIO,
 )
 from afinet.uapi.icmp import (
     ICMP_DEST_UNREACH,
@@ -61,32 +65,28 @@ from afinet.uapi.icmp import (
     ICMP_PARAMETERPROB,
     ICMP_REDIRECT,
     ICMP_SOURCE_QUENCH,
-    ICMP_TIME_EXCEEDED,
     NR_ICMP_UNREACH,
 )
 from afinet.uapi.in_ import INADDR_ANY, IP_PMTUDISC_DONT, ipv4_is_multicast
 from afinet.uapi.in_route import RTCF_BROADCAST
-from afinet.uapi.rtnetlink import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_UNICAST
+from afinet.uapi.rtnetlink import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
 from afinet.uapi.snmp import IPSTATS_MIB_OUTNOROUTES
 from afinet.uapi.sockaddr import SIZEOF_SOCKADDR_IN, pack_sockaddr_in, sa_family, unpack_sockaddr_in
 from afinet.uapi.socket import (
     AF_INET,
     AF_UNSPEC,
-    MSG_DONTROUTE,
     MSG_ERRQUEUE,
     MSG_OOB,
     MSG_PEEK,
     MSG_TRUNC,
 )
-from afinet.uapi.tcp import TCP_CLOSE, TCP_ESTABLISHED
+from afinet.uapi.tcp import TCP_ESTABLISHED
 from afinet.wire import be, checksum
 
 if TYPE_CHECKING:
     from afinet.net.socket import MsgHdr
 
 ICMP_HLEN: Final = 8
-SOCK_BINDADDR_LOCK: Final = 4
-SOCK_BINDPORT_LOCK: Final = 8
 
 
 class PingSock(InetSock):
@@ -98,9 +98,6 @@ class PingSock(InetSock):
         super().__init__(net, family, prot)
         self.hashed: bool = False
 
-    def sk_destruct(self) -> None:
-        af_inet.inet_sock_destruct(self)
-
 
 # -- identifiers -----------------------------------------------------------------------------------------------------------
 
@@ -110,7 +107,8 @@ def ping_hashfn(net: Net, num: int) -> int:
 
 
 def ping_get_port(sk: PingSock, ident: int) -> int:
-    """Take identifier `ident`, 0 for any. 0 or -EADDRINUSE (Linux: 1)."""
+    """Take identifier `ident`, 0 for the next free one. 0 or -EADDRINUSE (Linux: 1). Ping sockets have sk_reuse set, so only one
+    whose program cleared SO_REUSEADDR keeps its identifier to itself."""
     prot = cast(PingProto, sk.sk_prot)
     table = prot.table
     if ident == 0:
@@ -130,7 +128,7 @@ def ping_get_port(sk: PingSock, ident: int) -> int:
     sk.inet_num = ident
     if not sk.hashed:
         sk.hashed = True
-        table.setdefault(ping_hashfn(sk.sk_net, ident), []).append(sk)
+        table.setdefault(ping_hashfn(sk.sk_net, ident), []).insert(0, sk)
         sock_hold(sk)
         sock_prot_inuse_add(sk.sk_net, prot, 1)
     return 0
@@ -169,12 +167,18 @@ def ping_init_sock(sk: Sock, cred: Cred) -> int:
     return 0 if in_egroup(cred, low, high) else -EACCES
 
 
-def ping_check_bind_addr(sk: PingSock, addr: int) -> int:
-    """Only an own address, or none."""
+def ping_check_bind_addr(sk: PingSock, uaddr: bytes) -> int:
+    """Only an own address, or none. AF_UNSPEC counts as AF_INET, but only with the wildcard address."""
+    if len(uaddr) < SIZEOF_SOCKADDR_IN:
+        return -EINVAL
+    addr, _ = unpack_sockaddr_in(uaddr)
+    family = sa_family(uaddr)
+    if family != AF_INET and not (family == AF_UNSPEC and addr == INADDR_ANY):
+        return -EAFNOSUPPORT
     if addr == INADDR_ANY:
         return 0
     kind = route.inet_addr_type(sk.sk_net, addr)
-    if kind == RTN_MULTICAST or kind == RTN_BROADCAST or (kind == RTN_UNICAST and ipv4_is_multicast(addr)):
+    if kind == RTN_MULTICAST or kind == RTN_BROADCAST:
         return -EADDRNOTAVAIL
     if kind != RTN_LOCAL and not af_inet.inet_can_nonlocal_bind(sk.sk_net, sk):
         return -EADDRNOTAVAIL
@@ -183,23 +187,16 @@ def ping_check_bind_addr(sk: PingSock, addr: int) -> int:
 
 def ping_bind(sk: PingSock, uaddr: bytes) -> int:
     """Bind to an own address and, by the port, to an identifier."""
-    if len(uaddr) < SIZEOF_SOCKADDR_IN:
-        return -EINVAL
-    addr, port = unpack_sockaddr_in(uaddr)
-    family = sa_family(uaddr)
-    if family != AF_INET and not (family == AF_UNSPEC and addr == INADDR_ANY):
-        return -EAFNOSUPPORT
-    err = ping_check_bind_addr(sk, addr)
+    err = ping_check_bind_addr(sk, uaddr)
     if err:
         return err
     if sk.inet_num:
         return -EINVAL
+    addr, port = unpack_sockaddr_in(uaddr)
+    if ping_get_port(sk, port):
+        return -EADDRINUSE
     sk.inet_rcv_saddr = addr
     sk.inet_saddr = addr
-    if ping_get_port(sk, port):
-        sk.inet_rcv_saddr = 0
-        sk.inet_saddr = 0
-        return -EADDRINUSE
     if addr:
         sk.sk_userlocks |= SOCK_BINDADDR_LOCK
     if port:
@@ -217,6 +214,7 @@ def ping_supported(type: int, code: int) -> bool:
 
 def ping_v4_sendmsg(sk: PingSock, msg: MsgHdr, length: int) -> int:
     """Send one echo request. Bytes sent, -errno or -EIOCBQUEUED."""
+    # 1. ping_common_sendmsg: the program's ICMP header.
     if length > 0xFFFF:
         return -EMSGSIZE
     if length < ICMP_HLEN:
@@ -227,6 +225,7 @@ def ping_v4_sendmsg(sk: PingSock, msg: MsgHdr, length: int) -> int:
     if not ping_supported(data[0], data[1]):
         return -EINVAL
     net = sk.sk_net
+    # 2. Get and verify the address.
     if msg.msg_name:
         if len(msg.msg_name) < SIZEOF_SOCKADDR_IN:
             return -EINVAL
@@ -237,6 +236,7 @@ def ping_v4_sendmsg(sk: PingSock, msg: MsgHdr, length: int) -> int:
         if sk.sk_state != TCP_ESTABLISHED:
             return -EDESTADDRREQ
         daddr = sk.inet_daddr
+    # 3. What control messages and options ask.
     ipc = ip_output.IpcmCookie()
     ip_output.ipcm_init_sk(ipc, sk)
     if msg.msg_control:
@@ -252,20 +252,27 @@ def ping_v4_sendmsg(sk: PingSock, msg: MsgHdr, length: int) -> int:
         if not daddr:
             return -EINVAL
         faddr = ipc.opt.faddr
-    tos = ipc.tos if ipc.tos >= 0 else sk.tos
-    scope = RT_SCOPE_UNIVERSE
-    if sock_flag(sk, SOCK_LOCALROUTE) or msg.msg_flags & MSG_DONTROUTE:
-        scope = RT_SCOPE_LINK
     if ipv4_is_multicast(daddr):
-        if not ipc.oif or ipc.oif == sk.sk_bound_dev_if:
+        if not ipc.oif:
             ipc.oif = sk.mc_index
         if not saddr:
             saddr = sk.mc_addr
     elif not ipc.oif:
         ipc.oif = sk.uc_index
-    # the flow carries type and code, for policies that look at them
+    # 4. The route. The flow has type and code where others have ports.
     fl4 = Flowi4(
-        faddr, saddr, ipc.oif, sk.sk_protocol, tos & 0xFC, scope, sk.sk_mark, 0, data[0] << 8 | data[1], 0, 1, sk.sk_uid
+        faddr,
+        saddr,
+        ipc.oif,
+        sk.sk_protocol,
+        (ipc.tos if ipc.tos >= 0 else sk.tos) & 0xFC,
+        datagram.ip_sendmsg_scope(sk, ipc, msg),
+        ipc.mark,
+        ip_output.inet_sk_flowi_flags(sk),
+        data[0] << 8 | data[1],
+        0,
+        1,
+        sk.sk_uid,
     )
     err, rt = route.ip_route_output_flow(net, fl4, sk)
     if err or rt is None:
@@ -274,44 +281,50 @@ def ping_v4_sendmsg(sk: PingSock, msg: MsgHdr, length: int) -> int:
         return err
     if rt.rt_flags & RTCF_BROADCAST and not sock_flag(sk, SOCK_BROADCAST):
         return -EACCES
+    if datagram.ip_msg_confirm(msg, rt, fl4.daddr, length):
+        return 0
     if not ipc.addr:
         ipc.addr = fl4.daddr
-    message = icmp_message(data, sk.inet_sport)
+    # 5. Send. MSG_MORE means nothing here: what is appended is pushed at once.
     lock_sock(sk)
-    msg.msg_data = message
-    err, skb = ip_output.ip_make_skb(sk, fl4, msg, length, 0, ipc, rt)
+    payload = data[ICMP_HLEN:length]
+    msg.msg_data = payload
+    err, skb = ip_output.ip_make_skb(sk, fl4, msg, length - ICMP_HLEN, ICMP_HLEN, ipc, rt)
     msg.msg_data = data
     if err == 0 and skb is not None:
-        icmp.icmpmsg_out(net, data[0])
+        skb_push(skb, ping_header(data, sk.inet_sport, payload))
+        skb.transport_header = skb.data
         err = ip_output.ip_send_skb(net, skb)
     release_sock(sk)
     return err or length
 
 
-def icmp_message(data: bytes, ident: int) -> bytes:
-    """The program's ICMP message with the sock's identifier and a right checksum."""
-    head = data[:2] + b"\0\0" + be.put_u16(ident) + data[6:]
-    return head[:2] + be.put_u16(checksum.ip_compute_csum(head, 0, len(head))) + head[4:]
+def ping_header(data: bytes, ident: int, payload: bytes) -> bytes:
+    """The ICMP header of the program, with the sock's identifier and a right checksum."""
+    kind = data[0] << 8 | data[1]
+    rest = ident << 16 | be.get_u16(data, 6)
+    check = checksum.csum_fold(checksum.csum_partial(payload, 0, len(payload), kind + rest))
+    return be.pack_icmp(data[0], data[1], check, rest)
 
 
 def ping_recvmsg(sk: PingSock, msg: MsgHdr, size: int, flags: int) -> int:
-    """One ICMP message, without its IP header."""
+    """One ICMP message, without its IP header. MSG_TRUNC does not change what is returned."""
     if flags & MSG_OOB:
         return -EOPNOTSUPP
     if flags & MSG_ERRQUEUE:
         return ip_sockglue.ip_recv_error(sk, msg, size)
-    err, skb, _ = __skb_recv_datagram(sk, sk.sk_receive_queue, flags, msg)
+    err, skb, _ = __skb_recv_datagram(sk, sk.sk_receive_queue, flags, 0, msg)
     if skb is None:
         return err
-    total = skb.len
-    copied = min(size, total)
-    if copied < total:
+    copied = skb.len
+    if copied > size:
+        copied = size
         msg.msg_flags |= MSG_TRUNC
     skb_copy_datagram_msg(skb, 0, msg, copied)
-    ip_sockglue.sock_recv_cmsgs(msg, sk, skb)
+    sock_recv_cmsgs(msg, sk, skb)
     msg.msg_name = pack_sockaddr_in(be.get_u32(skb.head, skb.network_header + 12), 0)
-    if ip_sockglue.inet_cmsg_flags(sk):
-        ip_sockglue.ip_cmsg_recv_offset(msg, sk, skb, 0, 0)
+    if sk.inet_flags & ip_sockglue.IP_CMSG_ALL:
+        ip_sockglue.ip_cmsg_recv(msg, sk, skb)
     if not flags & MSG_PEEK:
         skb_free_datagram(sk, skb)
     return copied
@@ -328,7 +341,7 @@ def ping_rcv(skb: SkBuff) -> int:
     prot = cast(PingProto, net.kernel.ping_prot)
     ident = be.get_u16(skb.head, skb.data + 4)
     daddr = be.get_u32(skb.head, skb.network_header + 16)
-    sk = ping_lookup(prot, net, ident, daddr, dev.ifindex)
+    sk = ping_lookup(prot, net, ident, daddr, route.inet_iif(skb))
     if sk is None:
         return SKB_DROP_REASON_NO_SOCKET
     clone = skb_clone(skb)
@@ -349,16 +362,15 @@ def ping_err(skb: SkBuff, info: int) -> None:
         return
     prot = cast(PingProto, net.kernel.ping_prot)
     ident = be.get_u16(skb.head, inner + 4)
-    saddr = be.get_u32(skb.head, skb.data + 12)
-    sk = ping_lookup(prot, net, ident, saddr, dev.ifindex)
+    sk = ping_lookup(prot, net, ident, be.get_u32(skb.head, skb.network_header + 16), route.inet_iif(skb))
     if sk is None:
         return
     type = skb.head[skb.transport_header]
     code = skb.head[skb.transport_header + 1]
-    err = EHOSTUNREACH
+    err = EHOSTUNREACH  # ICMP_TIME_EXCEEDED, and what is unknown
     harderr = False
     if type == ICMP_SOURCE_QUENCH:
-        err = 0  # not a real error
+        err = EREMOTEIO  # no real error, but ping wants to see it
     elif type == ICMP_PARAMETERPROB:
         err = EPROTO
         harderr = True
@@ -373,9 +385,7 @@ def ping_err(skb: SkBuff, info: int) -> None:
             err, harderr = icmp.icmp_err_convert(code)
     elif type == ICMP_REDIRECT:
         route.ipv4_sk_redirect(skb, sk)
-        err = EPROTO  # the host or the program is to know of the better route
-    elif type != ICMP_TIME_EXCEEDED:
-        err = EHOSTUNREACH
+        err = EREMOTEIO
     if inet_test_bit(sk, INET_FLAGS_RECVERR):
         ip_sockglue.ip_icmp_error(sk, skb, err, 0, info, inner)
     elif not harderr or sk.sk_state != TCP_ESTABLISHED:
@@ -393,8 +403,8 @@ class PingProto(Proto):
     def __init__(self, kernel: Kernel) -> None:
         super().__init__(kernel, "PING")
         self.table: dict[int, list[PingSock]] = {}
-        self.port_rover: int = kernel.random("ping-ident").get_random_u32() & 0xFFFF
-        self.obj_size = 968
+        self.port_rover: int = 0
+        self.obj_size = 968  # sizeof(struct inet_sock) on x86-64
 
     def sk_prot_alloc(self, net: Net, family: int) -> Sock:
         return PingSock(net, family, self)
@@ -411,24 +421,17 @@ class PingProto(Proto):
         return -EINVAL if len(uaddr) < SIZEOF_SOCKADDR_IN else 0
 
     def connect(self, sk: Sock, uaddr: bytes) -> int:
-        lock_sock(sk)
-        err = datagram.ip4_datagram_connect(cast(PingSock, sk), uaddr)
-        release_sock(sk)
-        return err
+        return datagram.ip4_datagram_connect(cast(PingSock, sk), uaddr)
 
     def disconnect(self, sk: Sock, flags: int) -> int:
-        """__udp_disconnect serves ping too."""
-        ping = cast(PingSock, sk)
-        ping.sk_state = TCP_CLOSE
-        ping.inet_daddr = 0
-        ping.inet_dport = 0
-        if not ping.sk_userlocks & SOCK_BINDADDR_LOCK:
-            ping.inet_rcv_saddr = 0
-            ping.inet_saddr = 0
-        if not ping.sk_userlocks & SOCK_BINDPORT_LOCK:
-            ping_unhash(ping)
-        sk_dst_reset(ping)
+        udp.__udp_disconnect(cast(PingSock, sk))
         return 0
+
+    def ioctl(self, sk: Sock, cmd: int, arg: bytes) -> tuple[int, bytes]:
+        return -ENOIOCTLCMD, b""
+
+    def release_cb(self, sk: Sock) -> None:
+        datagram.ip4_datagram_release_cb(sk)
 
     def setsockopt(self, sk: Sock, level: int, optname: int, optval: bytes) -> int:
         return ip_sockglue.ip_setsockopt(cast(PingSock, sk), level, optname, optval)

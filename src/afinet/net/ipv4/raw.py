@@ -2,12 +2,14 @@
 
 Up: raw_local_deliver, called by ip_input for every packet that is delivered here, gives a clone to each sock of that protocol that
 fits; the program sees the IP header. Down: raw_sendmsg -> ip_append_data -> ip_push_pending_frames, or raw_send_hdrinc with
-the program's own header (IP_HDRINCL).
+the program's own header (IP_HDRINCL). ICMP errors: raw_icmp_error.
+
+Left out: IP_ROUTER_ALERT's chain, multicast routing daemons' ioctls.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from afinet.kernel.machine import Kernel
 from afinet.kernel.wait import Kiocb
@@ -17,21 +19,12 @@ from afinet.net.core.datagram import (
     skb_free_datagram,
     sock_queue_rcv_skb_reason,
 )
-from afinet.net.core.drop_reason import SKB_CONSUMED, SKB_DROP_REASON_SECURITY_HOOK
-from afinet.net.core.flow import FLOWI_FLAG_ANYSRC, Flowi4
+from afinet.net.core.flow import FLOWI_FLAG_KNOWN_NH, Flowi4
 from afinet.net.core.net_namespace import Net
 from afinet.net.core.netdevice import dev_net
-from afinet.net.core.skbuff import (
-    SkBuff,
-    alloc_skb,
-    kfree_skb_reason,
-    skb_clone,
-    skb_queue_purge,
-    skb_set_owner_w,
-)
+from afinet.net.core.skbuff import SkBuff, alloc_skb, kfree_skb_reason, skb_clone, skb_set_owner_w
 from afinet.net.core.sock import (
     SOCK_BROADCAST,
-    SOCK_LOCALROUTE,
     Proto,
     Sock,
     lock_sock,
@@ -46,23 +39,23 @@ from afinet.net.core.sock import (
     sock_prot_inuse_add,
     sock_put,
 )
-from afinet.net.ipv4 import af_inet, datagram, icmp, igmp, ip_output, ip_sockglue, route
+from afinet.net.ipv4 import af_inet, datagram, icmp, igmp, ip_output, ip_sockglue, route, udp
 from afinet.net.ipv4.inet_sock import INET_FLAGS_HDRINCL, INET_FLAGS_RECVERR, InetSock, inet_test_bit
-from afinet.security import security
+from afinet.net.socket import sock_recv_cmsgs
 from afinet.uapi.errno import (
     EACCES,
     EADDRNOTAVAIL,
     EAFNOSUPPORT,
     EDESTADDRREQ,
+    EFAULT,
     EHOSTUNREACH,
     EINVAL,
+    EIOCBQUEUED,
     EMSGSIZE,
-    ENETUNREACH,
     ENOBUFS,
     ENOIOCTLCMD,
     ENOPROTOOPT,
     EOPNOTSUPP,
-    EPIPE,
     EPROTO,
 )
 from afinet.uapi.icmp import (
@@ -72,34 +65,32 @@ from afinet.uapi.icmp import (
     ICMP_PARAMETERPROB,
     ICMP_REDIRECT,
     ICMP_SOURCE_QUENCH,
-    ICMP_TIME_EXCEEDED,
     NR_ICMP_UNREACH,
 )
+from afinet.uapi.if_ether import ETH_P_IP
 from afinet.uapi.in_ import IP_PMTUDISC_DONT, IPPROTO_ICMP, IPPROTO_RAW, ipv4_is_multicast
 from afinet.uapi.in_route import RTCF_BROADCAST
-from afinet.uapi.rtnetlink import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
-from afinet.uapi.snmp import IPSTATS_MIB_OUTNOROUTES
-from afinet.uapi.sockaddr import SIZEOF_SOCKADDR_IN, pack_sockaddr_in, sa_family, unpack_sockaddr_in
+from afinet.uapi.rtnetlink import RTN_BROADCAST, RTN_MULTICAST
+from afinet.uapi.snmp import IPSTATS_MIB_OUTDISCARDS
+from afinet.uapi.sockaddr import SIZEOF_SOCKADDR_IN, pack_s32, pack_sockaddr_in, pack_u32, sa_family, unpack_sockaddr_in
 from afinet.uapi.socket import (
     AF_INET,
     AF_UNSPEC,
-    MSG_DONTROUTE,
     MSG_DONTWAIT,
     MSG_ERRQUEUE,
+    MSG_MORE,
     MSG_OOB,
     MSG_PEEK,
+    MSG_PROBE,
     MSG_TRUNC,
-    SEND_SHUTDOWN,
     SOL_RAW,
 )
 from afinet.uapi.sockios import SIOCINQ, SIOCOUTQ
 from afinet.uapi.tcp import TCP_CLOSE, TCP_ESTABLISHED
-from afinet.wire import be, ip
+from afinet.wire import be, checksum, ip
 
 if TYPE_CHECKING:
     from afinet.net.socket import MsgHdr
-
-SOCK_BINDADDR_LOCK: Final = 4
 
 
 class RawSock(InetSock):
@@ -111,9 +102,6 @@ class RawSock(InetSock):
         super().__init__(net, family, prot)
         self.filter: int = 0  # ICMP_FILTER: a set bit keeps that ICMP type away
         self.hashed: bool = False
-
-    def sk_destruct(self) -> None:
-        af_inet.inet_sock_destruct(self)
 
 
 # -- softirq side ----------------------------------------------------------------------------------------------------------
@@ -129,10 +117,10 @@ def raw_v4_match(sk: RawSock, net: Net, raddr: int, laddr: int, dif: int) -> boo
 
 
 def icmp_filter(sk: RawSock, skb: SkBuff) -> bool:
-    """Whether ICMP_FILTER keeps this packet away; short ones pass no filter."""
-    if skb.tail - skb.data < 8:
+    """Whether ICMP_FILTER keeps this packet away; one without a whole ICMP header passes no filter."""
+    if skb.len < 8:
         return True
-    kind = skb.head[skb.data]
+    kind = skb.head[skb.data] if skb.tail > skb.data else ip_output.skb_first_byte(skb)
     return kind < 32 and sk.filter >> kind & 1 == 1
 
 
@@ -141,19 +129,27 @@ def raw_local_deliver(skb: SkBuff, protocol: int) -> bool:
     dev = skb.dev
     assert dev is not None
     net = dev_net(dev)
-    chain = raw_hash(net.kernel).get(protocol)
+    chain = net.kernel.raw_hash.get(protocol)
     if chain is None:
         return False
+    return raw_v4_input(net, chain, skb, protocol)
+
+
+def raw_v4_input(net: Net, chain: list[RawSock], skb: SkBuff, protocol: int) -> bool:
     saddr = be.get_u32(skb.head, skb.network_header + 12)
     daddr = be.get_u32(skb.head, skb.network_header + 16)
+    dif = route.inet_iif(skb)
     delivered = False
     for sk in chain[:]:
-        if not raw_v4_match(sk, net, saddr, daddr, dev.ifindex):
+        if not raw_v4_match(sk, net, saddr, daddr, dif):
+            continue
+        if sk.sk_rmem_alloc >= sk.sk_rcvbuf:
+            sk.sk_drops += 1
             continue
         delivered = True
         if protocol == IPPROTO_ICMP and icmp_filter(sk, skb):
             continue
-        if ipv4_is_multicast(daddr) and not igmp.ip_mc_sf_allow(sk, daddr, saddr, dev.ifindex):
+        if ipv4_is_multicast(daddr) and not igmp.ip_mc_sf_allow(sk, daddr, saddr, dif):
             continue
         raw_rcv(sk, skb_clone(skb))
     return delivered
@@ -163,10 +159,7 @@ def raw_rcv(sk: RawSock, skb: SkBuff) -> int:
     """Back to the IP header, and into the queue."""
     skb.len += skb.data - skb.network_header
     skb.data = skb.network_header
-    if security.security_sock_rcv_skb(sk, skb):
-        sk.sk_drops += 1
-        return kfree_skb_reason(sk.sk_net, skb, SKB_DROP_REASON_SECURITY_HOOK)
-    skb.dst = None
+    datagram.ipv4_pktinfo_prepare(sk, skb)
     reason = sock_queue_rcv_skb_reason(sk, skb)
     return kfree_skb_reason(sk.sk_net, skb, reason) if reason else 0
 
@@ -176,7 +169,7 @@ def raw_icmp_error(skb: SkBuff, protocol: int, info: int) -> None:
     dev = skb.dev
     assert dev is not None
     net = dev_net(dev)
-    chain = raw_hash(net.kernel).get(protocol)
+    chain = net.kernel.raw_hash.get(protocol)
     if chain is None:
         return
     saddr = be.get_u32(skb.head, skb.data + 12)
@@ -194,26 +187,21 @@ def raw_err(sk: RawSock, skb: SkBuff, info: int) -> None:
     elif type == ICMP_REDIRECT:
         route.ipv4_sk_redirect(skb, sk)
         return
+    # Told to whoever asked for it, and, if it is a hard error, to a connected sock.
     recverr = inet_test_bit(sk, INET_FLAGS_RECVERR)
-    if not recverr and sk.sk_state != TCP_ESTABLISHED:
+    if (not recverr and sk.sk_state != TCP_ESTABLISHED) or type == ICMP_SOURCE_QUENCH:
         return
-    err = EHOSTUNREACH
+    err = EHOSTUNREACH  # ICMP_TIME_EXCEEDED, and what is unknown
     harderr = False
-    if type == ICMP_SOURCE_QUENCH:
-        return
     if type == ICMP_PARAMETERPROB:
         err = EPROTO
         harderr = True
-    elif type == ICMP_DEST_UNREACH:
-        if code > NR_ICMP_UNREACH:
-            return
+    elif type == ICMP_DEST_UNREACH and code <= NR_ICMP_UNREACH:
         if code == ICMP_FRAG_NEEDED:
             harderr = sk.pmtudisc != IP_PMTUDISC_DONT
             err = EMSGSIZE
         else:
             err, harderr = icmp.icmp_err_convert(code)
-    elif type != ICMP_TIME_EXCEEDED:
-        err = EHOSTUNREACH
     if recverr:
         payload = skb.data if inet_test_bit(sk, INET_FLAGS_HDRINCL) else skb.data + (skb.head[skb.data] & 15) * 4
         ip_sockglue.ip_icmp_error(sk, skb, err, 0, info, payload)
@@ -226,24 +214,29 @@ def raw_err(sk: RawSock, skb: SkBuff, info: int) -> None:
 
 
 def raw_sendmsg(sk: RawSock, msg: MsgHdr, length: int) -> int:
-    """Bytes sent, -errno, or -EIOCBQUEUED."""
+    """Bytes sent, -errno, or -EIOCBQUEUED.
+
+    Only a packet with its own header waits for room in the send buffer, and only it is refused after shutdown(): the others pass
+    no transport header to ip_append_data, which then fails with -ENOBUFS beyond twice the buffer.
+    """
     if length > 0xFFFF:
         return -EMSGSIZE
+    hdrincl = inet_test_bit(sk, INET_FLAGS_HDRINCL)
     if msg.msg_flags & MSG_OOB:
         return -EOPNOTSUPP
-    net = sk.sk_net
-    hdrincl = inet_test_bit(sk, INET_FLAGS_HDRINCL)
+    # 1. Get and verify the address.
     if msg.msg_name:
         if len(msg.msg_name) < SIZEOF_SOCKADDR_IN:
             return -EINVAL
         family = sa_family(msg.msg_name)
-        daddr, _ = unpack_sockaddr_in(msg.msg_name)
         if family != AF_INET and family != AF_UNSPEC:
             return -EAFNOSUPPORT
+        daddr, _ = unpack_sockaddr_in(msg.msg_name)
     else:
         if sk.sk_state != TCP_ESTABLISHED:
             return -EDESTADDRREQ
         daddr = sk.inet_daddr
+    # 2. What control messages and options ask.
     ipc = ip_output.IpcmCookie()
     ip_output.ipcm_init_sk(ipc, sk)
     if hdrincl:
@@ -263,10 +256,6 @@ def raw_sendmsg(sk: RawSock, msg: MsgHdr, length: int) -> int:
             if not daddr:
                 return -EINVAL
             daddr = ipc.opt.faddr
-    tos = ipc.tos if ipc.tos >= 0 else sk.tos
-    scope = RT_SCOPE_UNIVERSE
-    if sock_flag(sk, SOCK_LOCALROUTE) or msg.msg_flags & MSG_DONTROUTE:
-        scope = RT_SCOPE_LINK
     if ipv4_is_multicast(daddr):
         if not ipc.oif:
             ipc.oif = sk.mc_index
@@ -274,68 +263,113 @@ def raw_sendmsg(sk: RawSock, msg: MsgHdr, length: int) -> int:
             saddr = sk.mc_addr
     elif not ipc.oif:
         ipc.oif = sk.uc_index
-    flags = FLOWI_FLAG_ANYSRC if hdrincl else 0
-    proto = IPPROTO_RAW if hdrincl else sk.sk_protocol
-    fl4 = Flowi4(daddr, saddr, ipc.oif, proto, tos & 0xFC, scope, sk.sk_mark, flags, 0, 0, 1, sk.sk_uid)
-    if not hdrincl and sk.sk_protocol == IPPROTO_ICMP and len(msg.msg_data) >= 2:
-        fl4.fl4_dport = msg.msg_data[0] << 8 | msg.msg_data[1]  # type and code (raw_probe_proto_opt)
-    err, rt = route.ip_route_output_flow(net, fl4, sk)
+    # 3. The route.
+    fl4 = Flowi4(
+        daddr,
+        saddr,
+        ipc.oif,
+        ipc.protocol if hdrincl else sk.sk_protocol,
+        (ipc.tos if ipc.tos >= 0 else sk.tos) & 0xFC,
+        datagram.ip_sendmsg_scope(sk, ipc, msg),
+        ipc.mark,
+        ip_output.inet_sk_flowi_flags(sk) | (FLOWI_FLAG_KNOWN_NH if hdrincl else 0),
+        0,
+        0,
+        1,
+        sk.sk_uid,
+    )
+    if not hdrincl and sk.sk_protocol == IPPROTO_ICMP:
+        # raw_probe_proto_opt: the flow of an ICMP message has its type and code.
+        if length < 2:
+            return -EFAULT
+        fl4.fl4_dport = msg.msg_data[0] << 8 | msg.msg_data[1]
+    err, rt = route.ip_route_output_flow(sk.sk_net, fl4, sk)
     if err or rt is None:
-        if err == -ENETUNREACH:
-            net.ip_statistics[IPSTATS_MIB_OUTNOROUTES] += 1
         return err
     if rt.rt_flags & RTCF_BROADCAST and not sock_flag(sk, SOCK_BROADCAST):
         return -EACCES
+    if datagram.ip_msg_confirm(msg, rt, fl4.daddr, length):
+        return 0
+    # 4. Send.
     if hdrincl:
-        return raw_send_hdrinc(sk, fl4, msg, length, rt)
-    if not ipc.addr:
-        ipc.addr = fl4.daddr
-    lock_sock(sk)
-    err, skb = ip_output.ip_make_skb(sk, fl4, msg, length, 0, ipc, rt)
-    if err == 0 and skb is not None:
-        err = ip_output.ip_send_skb(net, skb)
-        if err == -ENOBUFS and not inet_test_bit(sk, INET_FLAGS_RECVERR):
-            err = 0
-    release_sock(sk)
+        err = raw_send_hdrinc(sk, fl4, msg, length, rt)
+    else:
+        if not ipc.addr:
+            ipc.addr = fl4.daddr
+        lock_sock(sk)
+        err = raw_append(sk, fl4, msg, length, ipc, rt)
+        release_sock(sk)
     return err or length
 
 
+def raw_append(sk: RawSock, fl4: Flowi4, msg: MsgHdr, length: int, ipc: ip_output.IpcmCookie, rt: route.Rtable) -> int:
+    """Add to the datagram that MSG_MORE left waiting, or begin one; send it unless more is to come."""
+    err = 0
+    if msg.msg_flags & MSG_PROBE:
+        return 0
+    if sk.cork is None:
+        err = ip_output.ip_setup_cork(sk, fl4, ipc, rt)
+    if err == 0:
+        err = ip_output.ip_append_data(sk, msg, length, 0)
+    if err == -EIOCBQUEUED:
+        return err
+    if err:
+        ip_output.ip_flush_pending_frames(sk)
+    elif not msg.msg_flags & MSG_MORE:
+        err = ip_output.ip_push_pending_frames(sk)
+        if err == -ENOBUFS and not inet_test_bit(sk, INET_FLAGS_RECVERR):
+            err = 0
+    return err
+
+
 def raw_send_hdrinc(sk: RawSock, fl4: Flowi4, msg: MsgHdr, length: int, rt: route.Rtable) -> int:
-    """The program's own IP header: total length and checksum are always filled in, source and id where they are zero."""
+    """The program's own IP header: total length and checksum are always filled in, source and id where they are zero. 0, -errno,
+    or -EIOCBQUEUED."""
     net = sk.sk_net
     if length > rt.dev.mtu:
         ip_sockglue.ip_local_error(sk, EMSGSIZE, fl4.daddr, sk.inet_dport, rt.dev.mtu)
         return -EMSGSIZE
-    if length < 20:
+    if length < ip.IP_HLEN:
         return -EINVAL
+    if msg.msg_flags & MSG_PROBE:
+        return 0
     err = sock_alloc_send_check(sk, msg.iocb, msg.msg_flags & MSG_DONTWAIT != 0)
     if err:
+        if err != -EIOCBQUEUED:
+            net.ip_statistics[IPSTATS_MIB_OUTDISCARDS] += 1
         return err
     data = msg.msg_data
     ihl = (data[0] & 15) * 4
-    if ihl < 20 or ihl > length:
+    if ihl < ip.IP_HLEN or ihl > length:
+        net.ip_statistics[IPSTATS_MIB_OUTDISCARDS] += 1
         return -EINVAL
     version_ihl, tos, _, ident, frag_off, ttl, protocol, _, saddr, daddr = ip.parse(data, 0)
     if not saddr:
         saddr = fl4.saddr
     if not ident:
-        ident = ip_output.ip_select_ident(net, sk, saddr, daddr, protocol)
-    header = ip.emit(tos, length, ident, frag_off, ttl, protocol, saddr, daddr, data[20:ihl])
-    skb = alloc_skb(header + data[ihl:])
-    skb.network_header = 0
+        ident = ip_output.ip_select_ident_segs(net, None, frag_off, False, saddr, daddr, protocol, 1)
+    options = data[ip.IP_HLEN : ihl]
+    header = be.pack_ip(version_ihl, tos, length, ident, frag_off, ttl, protocol, 0, saddr, daddr) + options
+    header = header[:10] + be.put_u16(checksum.ip_compute_csum(header, 0, ihl)) + header[12:]
+    if protocol == IPPROTO_ICMP and length >= ihl + 8:
+        icmp.icmp_out_count(net, data[ihl])
+    skb = alloc_skb(header + data[ihl:length])
     skb.transport_header = ihl
-    skb.protocol = 0x0800
+    skb.protocol = ETH_P_IP
     skb.priority = sk.sk_priority
-    skb.mark = sk.sk_mark
+    skb.mark = fl4.flowi4_mark
     skb.dev = rt.dev
     skb.dst = rt
     skb_set_owner_w(skb, sk)
+    # Past ip_local_out: such packets do not count as OutRequests.
     err = rt.output(net, sk, skb)
     if err > 0:
-        err = 0 if err == 2 else -ENOBUFS  # net_xmit_errno: congestion is no error
-    if err == -ENOBUFS and not inet_test_bit(sk, INET_FLAGS_RECVERR):
-        err = 0
-    return err or length
+        err = ip_output.net_xmit_errno(err)
+    if err:
+        net.ip_statistics[IPSTATS_MIB_OUTDISCARDS] += 1
+        if err == -ENOBUFS and not inet_test_bit(sk, INET_FLAGS_RECVERR):
+            err = 0
+    return err
 
 
 # -- receiving, system call side -------------------------------------------------------------------------------------------
@@ -347,21 +381,36 @@ def raw_recvmsg(sk: RawSock, msg: MsgHdr, size: int, flags: int) -> int:
         return -EOPNOTSUPP
     if flags & MSG_ERRQUEUE:
         return ip_sockglue.ip_recv_error(sk, msg, size)
-    err, skb, _ = __skb_recv_datagram(sk, sk.sk_receive_queue, flags, msg)
+    err, skb, _ = __skb_recv_datagram(sk, sk.sk_receive_queue, flags, 0, msg)
     if skb is None:
         return err
     total = skb.len
-    copied = min(size, total)
-    if copied < total:
+    copied = total
+    if copied > size:
+        copied = size
         msg.msg_flags |= MSG_TRUNC
     skb_copy_datagram_msg(skb, 0, msg, copied)
-    ip_sockglue.sock_recv_cmsgs(msg, sk, skb)
+    sock_recv_cmsgs(msg, sk, skb)
     msg.msg_name = pack_sockaddr_in(be.get_u32(skb.head, skb.network_header + 12), 0)
-    if ip_sockglue.inet_cmsg_flags(sk):
-        ip_sockglue.ip_cmsg_recv_offset(msg, sk, skb, 0, 0)
+    if sk.inet_flags & ip_sockglue.IP_CMSG_ALL:
+        ip_sockglue.ip_cmsg_recv(msg, sk, skb)
     if not flags & MSG_PEEK:
         skb_free_datagram(sk, skb)
     return total if flags & MSG_TRUNC else copied
+
+
+def raw_bind(sk: RawSock, uaddr: bytes) -> int:
+    """An own, broadcast or multicast address; the port and even the family are not looked at."""
+    if sk.sk_state != TCP_CLOSE or len(uaddr) < SIZEOF_SOCKADDR_IN:
+        return -EINVAL
+    addr, _ = unpack_sockaddr_in(uaddr)
+    kind = route.inet_addr_type(sk.sk_net, addr)
+    if not af_inet.inet_addr_valid_or_nonlocal(sk.sk_net, sk, addr, kind):
+        return -EADDRNOTAVAIL
+    sk.inet_rcv_saddr = addr
+    sk.inet_saddr = 0 if kind == RTN_MULTICAST or kind == RTN_BROADCAST else addr
+    sk_dst_reset(sk)
+    return 0
 
 
 # -- raw_prot --------------------------------------------------------------------------------------------------------------
@@ -372,8 +421,8 @@ class RawProto(Proto):
 
     def __init__(self, kernel: Kernel) -> None:
         super().__init__(kernel, "RAW")
-        self.hash_table: dict[int, list[RawSock]] = {}  # by protocol number
-        self.obj_size = 968
+        self.hash_table: dict[int, list[RawSock]] = {}  # raw_v4_hashinfo: by protocol number
+        self.obj_size = 968  # sizeof(struct raw_sock) on x86-64
 
     def sk_prot_alloc(self, net: Net, family: int) -> Sock:
         return RawSock(net, family, self)
@@ -383,82 +432,69 @@ class RawProto(Proto):
         return 0
 
     def destroy(self, sk: Sock) -> None:
-        skb_queue_purge(sk.sk_net, sk.sk_write_queue, SKB_CONSUMED)
+        """raw_destroy."""
+        lock_sock(sk)
+        ip_output.ip_flush_pending_frames(cast(RawSock, sk))
+        release_sock(sk)
 
     def connect(self, sk: Sock, uaddr: bytes) -> int:
-        lock_sock(sk)
-        err = datagram.ip4_datagram_connect(cast(RawSock, sk), uaddr)
-        release_sock(sk)
-        return err
+        return datagram.ip4_datagram_connect(cast(RawSock, sk), uaddr)
 
     def disconnect(self, sk: Sock, flags: int) -> int:
-        raw = cast(RawSock, sk)
-        raw.sk_state = TCP_CLOSE
-        raw.inet_daddr = 0
-        raw.inet_dport = 0
-        if not raw.sk_userlocks & SOCK_BINDADDR_LOCK:
-            raw.inet_rcv_saddr = 0
-            raw.inet_saddr = 0
-        sk_dst_reset(raw)
+        udp.__udp_disconnect(cast(RawSock, sk))
         return 0
 
     def has_bind(self) -> bool:
         return True
 
     def bind(self, sk: Sock, uaddr: bytes) -> int:
-        raw = cast(RawSock, sk)
-        if raw.sk_state != TCP_CLOSE or len(uaddr) < SIZEOF_SOCKADDR_IN:
-            return -EINVAL
-        addr, _ = unpack_sockaddr_in(uaddr)
-        kind = route.inet_addr_type(raw.sk_net, addr)
-        if addr and kind not in (RTN_LOCAL, RTN_MULTICAST, RTN_BROADCAST) and not af_inet.inet_can_nonlocal_bind(raw.sk_net, raw):
-            return -EADDRNOTAVAIL
-        raw.inet_rcv_saddr = addr
-        raw.inet_saddr = 0 if kind in (RTN_MULTICAST, RTN_BROADCAST) else addr
-        sk_dst_reset(raw)
-        return 0
+        lock_sock(sk)
+        err = raw_bind(cast(RawSock, sk), uaddr)
+        release_sock(sk)
+        return err
 
     def ioctl(self, sk: Sock, cmd: int, arg: bytes) -> tuple[int, bytes]:
+        """raw_ioctl."""
         if cmd == SIOCOUTQ:
-            return 0, sk_wmem_alloc_get(sk).to_bytes(4, "little")
+            return 0, pack_s32(sk_wmem_alloc_get(sk))
         if cmd == SIOCINQ:
-            head = sk.sk_receive_queue.head
-            return 0, (0 if head is None else head.len).to_bytes(4, "little")
+            skb = sk.sk_receive_queue.head
+            return 0, pack_s32(0 if skb is None else skb.len)
         return -ENOIOCTLCMD, b""
 
     def setsockopt(self, sk: Sock, level: int, optname: int, optval: bytes) -> int:
         raw = cast(RawSock, sk)
         if level != SOL_RAW:
             return ip_sockglue.ip_setsockopt(raw, level, optname, optval)
-        if optname == ICMP_FILTER:
-            if raw.inet_num != IPPROTO_ICMP:
-                return -EOPNOTSUPP
-            raw.filter = int.from_bytes(optval[:4], "little")  # a short value sets the low bytes, as in Linux
-            return 0
-        return -ENOPROTOOPT
+        if optname != ICMP_FILTER:
+            return -ENOPROTOOPT
+        if raw.inet_num != IPPROTO_ICMP:
+            return -EOPNOTSUPP
+        # A short value replaces the first bytes in memory, the low ones.
+        n = min(len(optval), 4)
+        raw.filter = int.from_bytes(optval[:n] + pack_u32(raw.filter)[n:], "little")
+        return 0
 
     def getsockopt(self, sk: Sock, level: int, optname: int, optlen: int) -> tuple[int, bytes]:
         raw = cast(RawSock, sk)
         if level != SOL_RAW:
             return ip_sockglue.ip_getsockopt(raw, level, optname, optlen)
-        if optname == ICMP_FILTER:
-            if raw.inet_num != IPPROTO_ICMP:
-                return -EOPNOTSUPP, b""
-            if optlen < 0:
-                return -EINVAL, b""
-            return 0, raw.filter.to_bytes(4, "little")[:optlen]
-        return -ENOPROTOOPT, b""
+        if optname != ICMP_FILTER:
+            return -ENOPROTOOPT, b""
+        if raw.inet_num != IPPROTO_ICMP:
+            return -EOPNOTSUPP, b""
+        if optlen < 0:
+            return -EINVAL, b""
+        return 0, pack_u32(raw.filter)[:optlen]
 
     def sendmsg(self, sk: Sock, msg: MsgHdr, size: int) -> int:
-        if sk.sk_shutdown & SEND_SHUTDOWN:
-            return -EPIPE
         return raw_sendmsg(cast(RawSock, sk), msg, size)
 
     def recvmsg(self, sk: Sock, msg: MsgHdr, size: int, flags: int) -> int:
         return raw_recvmsg(cast(RawSock, sk), msg, size, flags)
 
-    def backlog_rcv(self, sk: Sock, skb: SkBuff) -> int:
-        return raw_rcv(cast(RawSock, sk), skb)
+    def release_cb(self, sk: Sock) -> None:
+        datagram.ip4_datagram_release_cb(sk)
 
     def hash(self, sk: Sock) -> int:
         """raw_hash_sk."""
@@ -487,15 +523,11 @@ class RawProto(Proto):
         lock_sock(sk)
         sk.sk_err = err
         sk_error_report(sk)
-        self.disconnect(sk, 0)
+        udp.__udp_disconnect(cast(RawSock, sk))
         release_sock(sk)
         return 0
 
 
-def raw_hash(kernel: Kernel) -> dict[int, list[RawSock]]:
-    """The table that every delivered packet asks: empty, as a rule."""
-    return kernel.raw_hash
-
-
 def raw_init(kernel: Kernel, prot: RawProto) -> None:
+    """The table that every delivered packet asks: empty, as a rule."""
     kernel.raw_hash = prot.hash_table

@@ -7,7 +7,7 @@ __udp_enqueue_schedule_skb; udp_recvmsg takes it from there. ICMP errors: udp_er
 A checksum over more than CHECKSUM_BREAK bytes is verified when the datagram is read, polled for or counted, as in Linux: until
 then a bad one stands in the queue.
 
-Left out: encapsulation (UDP_ENCAP), UDP_SEGMENT and UDP_GRO, UDP_NO_CHECK6_*: -ENOPROTOOPT; UDP-Lite, which 6.18 itself is about to lose.
+Left out: encapsulation (UDP_ENCAP), UDP_SEGMENT and UDP_GRO, UDP_NO_CHECK6_*: -ENOPROTOOPT. UDP-Lite.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ from afinet.net.core.sock_reuseport import (
 from afinet.net.ipv4 import datagram, icmp, igmp, inet_hashtables, ip_output, ip_sockglue, route
 from afinet.net.ipv4.inet_sock import INET_FLAGS_RECVERR, InetSock, inet_test_bit
 from afinet.net.ipv4.protocol import NetProtocol
+from afinet.net.socket import sock_recv_cmsgs
 from afinet.uapi.errno import (
     EACCES,
     EADDRINUSE,
@@ -99,7 +100,6 @@ from afinet.uapi.errno import (
     ENOIOCTLCMD,
     ENOPROTOOPT,
     EOPNOTSUPP,
-    EPIPE,
     EPROTO,
 )
 from afinet.uapi.eventpoll import EPOLLIN, EPOLLRDNORM
@@ -143,7 +143,6 @@ from afinet.uapi.sockaddr import (
 from afinet.uapi.socket import (
     AF_INET,
     AF_UNSPEC,
-    MSG_CONFIRM,
     MSG_ERRQUEUE,
     MSG_MORE,
     MSG_OOB,
@@ -151,7 +150,6 @@ from afinet.uapi.socket import (
     MSG_PROBE,
     MSG_TRUNC,
     RCV_SHUTDOWN,
-    SEND_SHUTDOWN,
     SOL_UDP,
 )
 from afinet.uapi.sockios import SIOCINQ, SIOCOUTQ
@@ -452,7 +450,7 @@ def udp_sendmsg(sk: UdpSock, msg: MsgHdr, length: int) -> int:
     if msg.msg_control:
         err = udp_cmsg_send(msg.msg_control)
         if err > 0:
-            err = ip_sockglue.ip_cmsg_send(sk, msg, ipc)
+            err = ip_sockglue.ip_cmsg_send(sk, msg.msg_control, ipc)
             connected = False
         if err < 0:
             return err
@@ -506,11 +504,8 @@ def udp_sendmsg(sk: UdpSock, msg: MsgHdr, length: int) -> int:
             return -EACCES
         if connected:
             sk_dst_set(sk, rt)
-    if msg.msg_flags & MSG_CONFIRM:
-        if msg.msg_flags & MSG_PROBE:
-            datagram.ipv4_confirm_neigh(rt, fl4.daddr)
-        if msg.msg_flags & MSG_PROBE and not length:
-            return 0
+    if datagram.ip_msg_confirm(msg, rt, fl4.daddr, length):
+        return 0
     if not ipc.addr:
         ipc.addr = fl4.daddr
     # 5. The usual case: no cork.
@@ -786,7 +781,7 @@ def udp_queue_rcv_skb(sk: UdpSock, skb: SkBuff) -> int:
         sk.sk_drops += 1
         return kfree_skb_reason(net, skb, reason)
     skb_pull(skb, UDP_HLEN)  # udp_csum_pull_header
-    ip_sockglue.ipv4_pktinfo_prepare(sk, skb, True)
+    datagram.ipv4_pktinfo_prepare(sk, skb)
     return __udp_queue_rcv_skb(sk, skb)
 
 
@@ -910,7 +905,7 @@ def udp_recvmsg(sk: UdpSock, msg: MsgHdr, size: int, flags: int) -> int:
         sk.sk_net.udp_statistics[UDP_MIB_INDATAGRAMS] += 1
     sock_recv_cmsgs(msg, sk, skb)
     msg.msg_name = pack_sockaddr_in(be.get_u32(skb.head, skb.network_header + 12), be.get_u16(skb.head, skb.transport_header))
-    if sk.inet_flags & ip_sockglue.INET_CMSG_FLAGS:
+    if sk.inet_flags & ip_sockglue.IP_CMSG_ALL:
         ip_sockglue.ip_cmsg_recv_offset(msg, sk, skb, UDP_HLEN, off)
     ret = ulen if flags & MSG_TRUNC else copied
     # skb_consume_udp
@@ -1024,8 +1019,6 @@ class UdpProto(Proto):
         return -ENOPROTOOPT, b""
 
     def sendmsg(self, sk: Sock, msg: MsgHdr, size: int) -> int:
-        if sk.sk_shutdown & SEND_SHUTDOWN:
-            return -EPIPE
         return udp_sendmsg(cast(UdpSock, sk), msg, size)
 
     def recvmsg(self, sk: Sock, msg: MsgHdr, size: int, flags: int) -> int:
