@@ -16,8 +16,8 @@ from afinet.uapi.if_ import IFF_BROADCAST, IFF_MULTICAST, IFF_NOARP
 from afinet.uapi.if_ether import ETH_P_IP
 from afinet.uapi.if_packet import PACKET_HOST
 from afinet.uapi.snmp import SNMP4_ICMP_LIST, SNMP4_IPSTATS_LIST
-from afinet.wire import ip
 from afinet.wire import icmp as wire_icmp
+from afinet.wire import ip
 from afinet.wire.checksum import ip_compute_csum, ip_fast_csum
 
 PROTO = 253  # for experiments (RFC 3692)

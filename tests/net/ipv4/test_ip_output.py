@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,7 +110,9 @@ def test_without_a_route_the_segment_is_dropped() -> None:
     assert sk_wmem_alloc_get(sk) == 0
 
 
-@pytest.mark.parametrize("pmtudisc, df", [(IP_PMTUDISC_DONT, 0), (IP_PMTUDISC_WANT, 1), (IP_PMTUDISC_DO, 1), (IP_PMTUDISC_PROBE, 0)])
+@pytest.mark.parametrize(
+    "pmtudisc, df", [(IP_PMTUDISC_DONT, 0), (IP_PMTUDISC_WANT, 1), (IP_PMTUDISC_DO, 1), (IP_PMTUDISC_PROBE, 0)]
+)
 def test_df_follows_ip_mtu_discover(pmtudisc: int, df: int) -> None:
     h = Host()
     sk = make_sock(h, pmtudisc=pmtudisc)
@@ -220,7 +224,7 @@ def test_a_reply_from_an_address_that_is_not_ours_needs_the_flag() -> None:
 def test_a_syn_ack_has_no_identification() -> None:
     h = Host()
     sk = make_sock(h, IPPROTO_TCP)
-    err, rt = route.ip_route_output_flow(h.net, Flowi4(PEER), None)
+    rt = route.ip_route_output_flow(h.net, Flowi4(PEER), None)[1]
     skb = alloc_skb(b"s" * 40)
     skb.dst = rt
     assert ip_output.ip_build_and_send_pkt(skb, sk, ME, PEER, None, 0) == 0
@@ -231,7 +235,7 @@ def test_a_syn_ack_has_no_identification() -> None:
 def test_identifications_of_unconnected_packets_advance_by_one_within_a_tick() -> None:
     h = Host()
     ids = [ip_output.ip_select_ident(h.net, None, ME, PEER, PROTO) for _ in range(3)]
-    assert [(b - a) & 0xFFFF for a, b in zip(ids, ids[1:], strict=False)] == [1, 1]
+    assert [(b - a) & 0xFFFF for a, b in pairwise(ids)] == [1, 1]
     h.kernel.run(h.kernel.now + NSEC_PER_SEC)
     later = ip_output.ip_select_ident(h.net, None, ME, PEER, PROTO)
     assert 1 <= (later - ids[-1]) & 0xFFFF <= 1001
