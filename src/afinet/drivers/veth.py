@@ -9,7 +9,7 @@ Left out: XDP, NAPI and GRO, several queues.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from afinet._mypyc import mypyc_attr
 from afinet.net.core import dev as dev_core
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from afinet.net.core.net_namespace import Net
     from afinet.net.core.skbuff import SkBuff
 
-VLAN_HLEN = 4  # a frame may be as much longer than the MTU says
-VETH_FEATURES = NETIF_F_SG | NETIF_F_HW_CSUM | NETIF_F_RXCSUM
+VLAN_HLEN: Final = 4  # a frame may be as much longer than the MTU says
+VETH_FEATURES: Final = NETIF_F_SG | NETIF_F_HW_CSUM | NETIF_F_RXCSUM
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -16,8 +16,6 @@ from afinet.wire import ethernet
 if TYPE_CHECKING:
     from afinet.net.core.skbuff import SkBuff
 
-ETH_HLEN = ethernet.ETH_HLEN
-
 
 def eth_type_trans(skb: SkBuff, dev: NetDevice) -> int:
     """Read and step over the Ethernet header; sets `dev` and `pkt_type`, returns the protocol. The caller has made sure of 14
