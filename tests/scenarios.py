@@ -233,7 +233,7 @@ def keepalive_finds_a_dead_peer(net: Network) -> None:
             (SOL_SOCKET, SO_KEEPALIVE, 1),
             (IPPROTO_TCP, TCP_KEEPIDLE, 10),
             (IPPROTO_TCP, TCP_KEEPINTVL, 3),
-            (TCP_KEEPCNT, 4),
+            (IPPROTO_TCP, TCP_KEEPCNT, 4),
             (IPPROTO_TCP, TCP_NODELAY, 1),
         ):
             assert c.setsockopt(fd, level, option, int32(value)) == 0
