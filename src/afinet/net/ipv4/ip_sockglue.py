@@ -123,6 +123,7 @@ from afinet.uapi.socket import (
     SCM_RIGHTS,
     SO_MARK,
     SO_PRIORITY,
+    SOCK_DGRAM,
     SOCK_RAW,
     SOCK_STREAM,
     SOL_SOCKET,
@@ -478,6 +479,9 @@ def ip_set_flag(sk: InetSock, optname: int, flag: int, val: int, optlen: int) ->
     elif optname == IP_HDRINCL or optname == IP_NODEFRAG:
         if sk.sk_type != SOCK_RAW:
             return -ENOPROTOOPT
+    elif optname == IP_RECVFRAGSIZE:
+        if sk.sk_type != SOCK_RAW and sk.sk_type != SOCK_DGRAM:
+            return -EINVAL
     elif optname == IP_FREEBIND or optname == IP_MULTICAST_LOOP:
         if optlen < 1:
             return -EINVAL
@@ -532,9 +536,7 @@ def ip_setsockopt_locked(sk: InetSock, optname: int, optval: bytes, val: int) ->
             return igmp.ip_mc_join_group(sk, mreq)
         return igmp.ip_mc_leave_group(sk, mreq)
     if optname == MCAST_JOIN_GROUP or optname == MCAST_LEAVE_GROUP:
-        if inet_test_bit(sk, INET_FLAGS_IS_ICSK):
-            return -EPROTO
-        if len(optval) < SIZEOF_GROUP_REQ:
+        if inet_test_bit(sk, INET_FLAGS_IS_ICSK) or len(optval) < SIZEOF_GROUP_REQ:
             return -EINVAL
         if sa_family(optval[8:10]) != AF_INET:
             return -EINVAL
