@@ -340,3 +340,30 @@ def test_two_runs_make_the_same_schedule() -> None:
         return b.log
 
     assert one_run() == one_run()
+
+
+def test_who_only_yields_does_not_hold_time_still(bench: Bench) -> None:
+    done = []
+
+    def yielder() -> None:
+        while not done:
+            me().sleep(0)
+
+    def sleeper() -> None:
+        me().sleep(3 * MS)
+        done.append(1)
+
+    bench.spawn(yielder)
+    bench.spawn(sleeper)
+    bench.run_all()
+    assert 3 <= bench.ms() < 5
+
+
+def test_a_program_that_exits_well_has_no_error(bench: Bench) -> None:
+    import sys
+
+    good, bad = bench.spawn(sys.exit), bench.spawn(sys.exit, 3)
+    bench.run_all()
+    assert good.result() is None
+    with pytest.raises(SystemExit):
+        bad.result()

@@ -196,8 +196,9 @@ class SimTask(Event):
         try:
             if not self.killed:
                 self.value = fn(*args, **kwargs)
-        except TaskKilled as e:
-            if not self.killed:
+        except SystemExit as e:
+            # sys.exit() is how many programs end well. TaskKilled is one too.
+            if not self.killed and e.code not in (None, 0):
                 self.error = e
         except BaseException as e:
             if not self.killed:
@@ -214,7 +215,7 @@ class SimTask(Event):
     def park(self, deadline: int, what: str, fd: int = -1) -> None:
         """Give up the baton until somebody wakes this task, or the clock reaches `deadline` (ns). For the task itself to call;
         whoever is to wake it knows of it already. `what` and `fd` are for the report of a deadlock."""
-        self._spins = 0
+        then = self.hub.now
         self.waiting_for = what
         self.waiting_fd = fd
         self._woken = False
@@ -224,6 +225,8 @@ class SimTask(Event):
         self.runner.baton.release()
         self._gate.acquire()
         self._parked = False
+        if self.hub.now > then:
+            self._spins = 0
         if self._deadline.when >= 0:
             self.hub.cancel(self._deadline)
         self.waiting_for = ""
@@ -257,10 +260,12 @@ class SimTask(Event):
 
     def sleep(self, nsec: int) -> None:
         """Let `nsec` pass. Zero lets the others of this instant run."""
-        self.park(self.hub.now + (nsec if nsec > 0 else 0), "sleep")
+        if nsec <= 0:
+            self.spin()
+        self.park(self.hub.now + max(nsec, 0), "sleep")
 
     def spin(self) -> None:
-        """Called where a program may turn in place without ever waiting: reading the clock, an operation that would block."""
+        """Called where a program may turn in place, and no time passes: reading the clock, an operation that would block."""
         self._spins += 1
         if self._spins >= SPINS:
             self.park(self.hub.now + SPIN_COST, "spin")

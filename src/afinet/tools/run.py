@@ -32,6 +32,10 @@ def launch(scenario: str, args: list[str], seed: int | None = None, pcap: str | 
     }
     environment = dict(os.environ)
     environment["PYTHONHASHSEED"] = "0"
+    environment["TZ"] = "UTC"  # local time is part of what a program sends
+    for name in list(environment):
+        if name.lower() in ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy"):
+            del environment[name]  # the host's proxy is no host of the simulated network
     environment["AFINET_RUN"] = marshal.dumps(request).hex()
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     command = [sys.executable, *flags, "-S", "-c", BOOT]
