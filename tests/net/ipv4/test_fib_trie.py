@@ -306,7 +306,7 @@ def test_local_and_main_share_a_trie_until_they_are_unmerged() -> None:
     assert check_shape(local) and check_shape(main) == 1
     err, _ = lookup(main, A("10.0.0.1"))
     assert err == 0
-    err, res = lookup(local, A("10.0.0.9"))
+    err, _ = lookup(local, A("10.0.0.9"))
     assert err == -EAGAIN
 
 

@@ -602,7 +602,7 @@ def inet_select_addr(dev: NetDevice, dst: int, scope: int) -> int:
     """A source address for packets that leave by `dev` towards `dst` (0: anywhere), valid in `scope`. 0: there is none."""
     in_dev = dev.ip_ptr
     if in_dev is not None:
-        localnet_scope = RT_SCOPE_HOST if IN_DEV_ROUTE_LOCALNET(in_dev) else RT_SCOPE_LINK
+        localnet_scope = RT_SCOPE_LINK if IN_DEV_ROUTE_LOCALNET(in_dev) else RT_SCOPE_HOST
         addr = 0
         for ifa in in_dev.ifa_list:
             if ifa.ifa_flags & IFA_F_SECONDARY or min(ifa.ifa_scope, localnet_scope) > scope:
@@ -624,7 +624,7 @@ def inet_select_addr(dev: NetDevice, dst: int, scope: int) -> int:
 
 
 def confirm_addr_indev(in_dev: InDevice, dst: int, local: int, scope: int) -> int:
-    localnet_scope = RT_SCOPE_HOST if IN_DEV_ROUTE_LOCALNET(in_dev) else RT_SCOPE_LINK
+    localnet_scope = RT_SCOPE_LINK if IN_DEV_ROUTE_LOCALNET(in_dev) else RT_SCOPE_HOST
     addr = 0
     same = False
     for ifa in in_dev.ifa_list:

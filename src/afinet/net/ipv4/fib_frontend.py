@@ -2,8 +2,9 @@
 
 Tables are local (255: own addresses and broadcasts, kept by the stack), main (254), default (253) and any others that routes are
 put into. `fib_lookup` asks local and main at once (they share a trie while there are no policy rules), then default. An address
-that comes or goes is heard on `kernel.inetaddr_chain` (`fib_inetaddr_event`) and becomes routes: its own /32 in local, its subnet
-in main with itself as preferred source, its broadcast addresses in local. `kernel.netdev_chain` tells of devices. `inet_rtm_newroute` and `inet_rtm_delroute` are `ip route`; `ip_route_add` and `ip_route_del` fill in what that command fills in.
+that comes or goes is heard on `kernel.inetaddr_chain` (`FibInetaddrNotifier`) and becomes routes: its own /32 in local, its subnet
+in main with itself as preferred source, its broadcast addresses in local. `kernel.netdev_chain` tells of devices.
+`inet_rtm_newroute` and `inet_rtm_delroute` are `ip route`; `ip_route_add` and `ip_route_del` fill in what that command fills in.
 
 `fib_validate_source` decides whether a packet's source may come in by that device: reverse path filter, own addresses.
 
@@ -176,10 +177,10 @@ def fib_lookup(net: Net, flp: Flowi4, res: FibResult, flags: int) -> int:
     """The best route for the flow, in `res`. 0; -ENETUNREACH if there is none; or what an error route says."""
     fib = net.ipv4.fib
     flags |= FIB_LOOKUP_NOREF
-    err = -ENETUNREACH
+    err = -EAGAIN
     if fib.fib_main is not None:
         err = fib_trie.fib_table_lookup(fib.fib_main, flp, res, flags)
-    if err and fib.fib_default is not None:
+    if err == -EAGAIN and fib.fib_default is not None:
         err = fib_trie.fib_table_lookup(fib.fib_default, flp, res, flags)
     return -ENETUNREACH if err == -EAGAIN else err
 

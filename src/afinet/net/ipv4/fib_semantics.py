@@ -411,11 +411,12 @@ def fib_nh_match(cfg: FibConfig, fi: FibInfo) -> bool:
     hops = cfg.fc_mp
     if hops is None:
         return True
-    if len(hops) > len(fi.fib_nh):
-        return False
-    for i in range(len(hops)):
+    if len(hops) < len(fi.fib_nh):
+        return False  # a part of the next hops does not name the route
+    for i, nh in enumerate(fi.fib_nh):
         hop = hops[i]
-        nh = fi.fib_nh[i]
+        if hop.weight > 1 and hop.weight != nh.nhc_weight:
+            return False
         if (hop.oif and hop.oif != nh.nhc_oif) or (hop.gw and hop.gw != nh.nhc_gw):
             return False
     return True

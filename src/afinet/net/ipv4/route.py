@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast
 
 from afinet.kernel.random import siphash
-from afinet.kernel.sysctl import CtlTable, register_sysctl
+from afinet.kernel.sysctl import LONG_MAX, CtlTable, register_sysctl
 from afinet.kernel.time import NSEC_PER_SEC
 from afinet.net.core import neighbour
 from afinet.net.core.drop_reason import (
@@ -1271,7 +1271,7 @@ class RouteNsCtl(CtlTable):
     __slots__ = ("unit",)
 
     def __init__(self, procname: str, data: object, field: str, unit: int) -> None:
-        super().__init__(procname, data, field, 0)
+        super().__init__(procname, data, field, 0, LONG_MAX)
         self.unit: int = unit
 
     def read(self) -> str:
