@@ -133,8 +133,8 @@ def test_the_table_agrees_with_a_scan_from_the_start(ops: list[tuple[str, int, i
                 model[fd] = model[a]
         for fd in range(25):
             assert fdget(task.files, fd) is model.get(fd)
-        for file in set(model.values()):
-            assert file.f_count == list(model.values()).count(file)
+        for held in model.values():
+            assert held.f_count == list(model.values()).count(held)
         free = [fd for fd in range(3, len(task.files.fd)) if fd not in model]
         assert sorted(task.files.free) == free
         assert not task.files.free or heapq.nsmallest(1, task.files.free)[0] == task.files.free[0]

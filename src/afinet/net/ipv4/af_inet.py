@@ -885,7 +885,7 @@ class InetDgramOps(InetOps):
     def poll(self, file: File | None, sock: Socket) -> int:
         sk = inet_sk(sock.sk)
         if isinstance(sk, udp.UdpSock):
-            return udp.udp_poll(sk)
+            return udp.udp_poll(file, sock)
         return datagram.datagram_poll(sk, sk.sk_receive_queue)  # a protocol from outside
 
     def set_peek_off(self, sk: Sock, val: int) -> int:
