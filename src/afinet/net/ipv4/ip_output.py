@@ -54,7 +54,7 @@ from afinet.net.ipv4.inet_sock import (
     IPSKB_FRAG_PMTU,
     InetSock,
 )
-from afinet.uapi.errno import EFAULT, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETUNREACH, ENOBUFS, ENOMEM
+from afinet.uapi.errno import EFAULT, EHOSTUNREACH, EINVAL, EIOCBQUEUED, EMSGSIZE, ENETUNREACH, ENOBUFS, ENOMEM
 from afinet.uapi.icmp import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
 from afinet.uapi.if_ import IFF_LOOPBACK, IFF_POINTOPOINT
 from afinet.uapi.if_ether import ETH_P_IP
@@ -229,8 +229,13 @@ def ip_output(net: Net, sk: Sock | None, skb: SkBuff) -> int:
     """dst->output of unicast."""
     dst = skb.dst
     assert dst is not None
-    skb.dev = dst.dev
+    dev = dst.dev
+    skb.dev = dev
     skb.protocol = ETH_P_IP
+    # What fits both needs none of ip_finish_output's distinctions.
+    n = skb.len
+    if n <= dev.mtu and n <= dst.mtu() and not skb.frag_max_size:
+        return ip_finish_output2(net, sk, skb)
     return ip_finish_output(net, sk, skb)
 
 
@@ -272,10 +277,7 @@ def ip_finish_output(net: Net, sk: Sock | None, skb: SkBuff) -> int:
     """Cut what is longer than the path takes, and on to the link."""
     dst = skb.dst
     assert dst is not None
-    if sk is None and not skb.ip_flags:
-        mtu = dst.mtu()
-    else:
-        mtu = ip_skb_dst_mtu(sk, skb, dst)
+    mtu = ip_skb_dst_mtu(sk, skb, dst)
     if skb.len > mtu:
         if skb.gso_size == 0:
             return ip_fragment(net, sk, skb, mtu)
@@ -480,7 +482,10 @@ def ip_queue_xmit(sk: InetSock, skb: SkBuff, fl4: Flowi4 | None) -> int:
         saddr = fl4.saddr
         daddr = fl4.daddr
     ignore_df = skb.ignore_df
-    df = 0 if ignore_df or not ip_dont_fragment(sk, dst) else IP_DF
+    if sk.pmtudisc == IP_PMTUDISC_WANT and dst.metrics is None and not ignore_df:  # ip_dont_fragment's usual case
+        df = 0 if cast("Rtable", dst).rt_mtu_locked else IP_DF
+    else:
+        df = 0 if ignore_df or not ip_dont_fragment(sk, dst) else IP_DF
     ttl = sk.uc_ttl
     if ttl < 0:
         ttl = ip4_dst_hoplimit(dst)
@@ -758,10 +763,16 @@ def __ip_append_data(sk: InetSock, cork: InetCork, msg: MsgHdr, length: int, tra
     if total > maxnonfragsize - fragheaderlen:
         ip_sockglue.ip_local_error(sk, EMSGSIZE, cork.fl4.daddr, sk.inet_dport, mtu - optlen)
         return -EMSGSIZE
-    if first:
+    if first and transhdrlen:
         err = sock.sock_alloc_send_check(sk, msg.iocb, msg.msg_flags & MSG_DONTWAIT != 0)
         if err:
+            if err != -EIOCBQUEUED:
+                sk.sk_net.ip_statistics[IPSTATS_MIB_OUTDISCARDS] += 1
             return err
+    elif first and sk.sk_wmem_alloc > 2 * sk.sk_sndbuf:
+        # A raw sock without a transport header never waits; neither shutdown() nor a pending error stops it.
+        sk.sk_net.ip_statistics[IPSTATS_MIB_OUTDISCARDS] += 1
+        return -ENOBUFS
     maxfragdata = (mtu - fragheaderlen) & ~7
     # What Linux charges: an skb for every fragment.
     frags = 1 if total + fragheaderlen <= mtu else -(-total // maxfragdata)
