@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from afinet.net.core.sock_reuseport import SockReuseport
     from afinet.net.ipv4.inet_hashtables import InetHashinfo
     from afinet.net.ipv4.inet_timewait_sock import TimewaitSockOps
-    from afinet.net.ipv4.tcp_ipv4 import TcpRequestSockOps
+    from afinet.net.ipv4.tcp_ipv4_reply import TcpRequestSockOps
     from afinet.net.socket import MsgHdr, Socket
 
 # enum sock_flags, as bit numbers

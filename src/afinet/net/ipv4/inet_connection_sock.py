@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from afinet._mypyc import mypyc_attr
 from afinet.kernel.timer import TimerList
 from afinet.net.core import stream
 from afinet.net.core.flow import Flowi4
@@ -37,7 +36,7 @@ from afinet.net.core.sock import (
     sock_set_flag,
 )
 from afinet.net.ipv4 import inet_hashtables, ip_output, route, tcp, tcp_output
-from afinet.net.ipv4.inet_sock import InetConnectionSock, InetRequestSock
+from afinet.net.ipv4.inet_sock import InetConnectionSock, InetConnectionSockAfOps, InetRequestSock
 from afinet.net.ipv4.tcp_inline import inet_csk_delack_init
 from afinet.net.ipv4.tcp_sock import TcpRequestSock, TcpSock
 from afinet.uapi.errno import EADDRINUSE, EAGAIN, EINVAL
@@ -51,50 +50,9 @@ from afinet.uapi.tcp import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_REC
 if TYPE_CHECKING:
     from afinet.kernel.wait import Kiocb
     from afinet.net.core.dst import DstEntry
-    from afinet.net.core.skbuff import SkBuff
     from afinet.net.ipv4.inet_hashtables import InetBind2Bucket, InetBindBucket
 
 ICSK_SYNACK_RETRIES_MIN: Final = 2
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class InetConnectionSockAfOps:
-    """struct inet_connection_sock_af_ops: what a connection asks of its network protocol. One object a protocol
-    (icsk_af_ops)."""
-
-    def __init__(self, net_header_len: int, sockaddr_len: int) -> None:
-        self.net_header_len: int = net_header_len
-        self.sockaddr_len: int = sockaddr_len
-
-    def queue_xmit(self, sk: InetConnectionSock, skb: SkBuff, fl4: Flowi4 | None) -> int:
-        """Route and send a segment whose TCP header is in place. 0 or -errno, NET_XMIT_* above."""
-        raise NotImplementedError
-
-    def rebuild_header(self, sk: InetConnectionSock) -> int:
-        """The cached route is gone: find another. 0 or -errno."""
-        raise NotImplementedError
-
-    def sk_rx_dst_set(self, sk: InetConnectionSock, skb: SkBuff) -> None:
-        """Remember the input route of `skb` for early demux."""
-
-    def conn_request(self, sk: InetConnectionSock, skb: SkBuff) -> int:
-        """A SYN for listener `sk`. Negative: answer with RST."""
-        raise NotImplementedError
-
-    def syn_recv_sock(
-        self, sk: InetConnectionSock, skb: SkBuff, req: TcpRequestSock, dst: DstEntry | None, req_unhash: TcpRequestSock | None
-    ) -> tuple[InetConnectionSock | None, bool]:
-        """(the full sock of a request or None, whether it took the request's place in the hash)."""
-        raise NotImplementedError
-
-    def setsockopt(self, sk: InetConnectionSock, level: int, optname: int, optval: bytes) -> int:
-        raise NotImplementedError
-
-    def getsockopt(self, sk: InetConnectionSock, level: int, optname: int, optlen: int) -> tuple[int, bytes]:
-        raise NotImplementedError
-
-    def mtu_reduced(self, sk: InetConnectionSock) -> None:
-        """The path MTU fell while the sock was owned."""
 
 
 def inet_csk_init_af_ops(sk: InetConnectionSock) -> InetConnectionSockAfOps:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from afinet._mypyc import mypyc_attr
 from afinet.net.core.request_sock import RequestSock, RequestSockQueue
 from afinet.net.core.sock import Sock
 
 if TYPE_CHECKING:
     from afinet.kernel.timer import TimerList
+    from afinet.net.core.dst import DstEntry
+    from afinet.net.core.flow import Flowi4
     from afinet.net.core.net_namespace import Net
+    from afinet.net.core.skbuff import SkBuff
     from afinet.net.core.sock import Proto
-    from afinet.net.ipv4.inet_connection_sock import InetConnectionSockAfOps
     from afinet.net.ipv4.inet_hashtables import InetBind2Bucket, InetBindBucket
     from afinet.net.ipv4.ip_options import IpOptions
     from afinet.net.ipv4.ip_output import InetCork
     from afinet.net.ipv4.ip_sockglue import InetColdFields
     from afinet.net.ipv4.tcp_cong import TcpCongestionOps
+    from afinet.net.ipv4.tcp_sock import TcpRequestSock
 
 # inet_sk(sk)->inet_flags, as bit numbers
 INET_FLAGS_PKTINFO: Final = 0
@@ -114,6 +118,46 @@ class InetSock(Sock):
         af_inet.inet_sock_destruct(self)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
+class InetConnectionSockAfOps:
+    """struct inet_connection_sock_af_ops: what a connection asks of its network protocol. One object a protocol
+    (icsk_af_ops)."""
+
+    def __init__(self, net_header_len: int, sockaddr_len: int) -> None:
+        self.net_header_len: int = net_header_len
+        self.sockaddr_len: int = sockaddr_len
+
+    def queue_xmit(self, sk: InetConnectionSock, skb: SkBuff, fl4: Flowi4 | None) -> int:
+        """Route and send a segment whose TCP header is in place. 0 or -errno, NET_XMIT_* above."""
+        raise NotImplementedError
+
+    def rebuild_header(self, sk: InetConnectionSock) -> int:
+        """The cached route is gone: find another. 0 or -errno."""
+        raise NotImplementedError
+
+    def sk_rx_dst_set(self, sk: InetConnectionSock, skb: SkBuff) -> None:
+        """Remember the input route of `skb` for early demux."""
+
+    def conn_request(self, sk: InetConnectionSock, skb: SkBuff) -> int:
+        """A SYN for listener `sk`. Negative: answer with RST."""
+        raise NotImplementedError
+
+    def syn_recv_sock(
+        self, sk: InetConnectionSock, skb: SkBuff, req: TcpRequestSock, dst: DstEntry | None, req_unhash: TcpRequestSock | None
+    ) -> tuple[InetConnectionSock | None, bool]:
+        """(the full sock of a request or None, whether it took the request's place in the hash)."""
+        raise NotImplementedError
+
+    def setsockopt(self, sk: InetConnectionSock, level: int, optname: int, optval: bytes) -> int:
+        raise NotImplementedError
+
+    def getsockopt(self, sk: InetConnectionSock, level: int, optname: int, optlen: int) -> tuple[int, bytes]:
+        raise NotImplementedError
+
+    def mtu_reduced(self, sk: InetConnectionSock) -> None:
+        """The path MTU fell while the sock was owned."""
+
+
 class InetConnectionSock(InetSock):
     """struct inet_connection_sock. Times are ns; `icsk_ack_*` are the fields of Linux's nested icsk_ack."""
 
@@ -209,7 +253,7 @@ class InetConnectionSock(InetSock):
 
 
 class InetRequestSock(RequestSock):
-    """struct inet_request_sock. The local address is `inet_rcv_saddr`, the peer's `inet_daddr`, the ports `inet_num`, `inet_dport`."""
+    """struct inet_request_sock. The own end is `inet_rcv_saddr`, `inet_num`, the peer's `inet_daddr`, `inet_dport`."""
 
     __slots__ = (
         "acked",

@@ -5,8 +5,8 @@ Down: tcp_v4_connect (route, source address, source port, initial sequence numbe
 tcp_check_req -> tcp_child_process; TIME_WAIT -> tcp_timewait_state_process; nobody -> tcp_v4_send_reset. Errors: tcp_v4_err.
 
 What depends on the network protocol hangs on two objects, as in Linux, so that IPv6 can bring its own: Ipv4Specific
-(icsk_af_ops) and TcpRequestSockIpv4Ops. Left out: MD5 and AO authentication, XFRM, the coalescing of a backlog (it holds only
-what comes in during one call of its owner), /proc/net/tcp (tools). """
+(icsk_af_ops) and TcpRequestSockIpv4Ops (tcp_ipv4_reply.py). Left out: MD5 and AO authentication, XFRM, the coalescing of a
+backlog (it holds only what comes in during one call of its owner), /proc/net/tcp (tools)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,6 @@ from afinet.net.ipv4 import (
     inet_connection_sock,
     inet_hashtables,
     inet_timewait_sock,
-    ip_options,
     ip_output,
     ip_sockglue,
     route,
@@ -59,27 +58,25 @@ from afinet.net.ipv4 import (
     tcp_cong,
     tcp_fragment,
     tcp_input,
+    tcp_ipv4_reply,
     tcp_minisocks,
     tcp_output,
+    tcp_recvmsg,
     tcp_timer,
 )
-from afinet.net.ipv4.inet_connection_sock import InetConnectionSockAfOps
-from afinet.net.ipv4.inet_sock import INET_FLAGS_RECVERR, InetConnectionSock, inet_test_bit
+from afinet.net.ipv4.inet_sock import INET_FLAGS_RECVERR, InetConnectionSock, InetConnectionSockAfOps, inet_test_bit
 from afinet.net.ipv4.protocol import NetProtocol, net_of
 from afinet.net.ipv4.tcp_inline import (
     MAX_TCP_HEADER,
     TCP_TIMEOUT_INIT,
     TCPF_MTU_REDUCED_DEFERRED,
     inet_csk_rto_backoff,
-    tcp_clock_ts,
     tcp_mstamp_refresh,
     tcp_rto_max,
     tcp_rtx_queue_head,
 )
 from afinet.net.ipv4.tcp_sock import (
-    TCPHDR_ACK,
     TCPHDR_FIN,
-    TCPHDR_RST,
     TcpRequestSock,
     TcpSock,
     TcpTimewaitSock,
@@ -100,7 +97,6 @@ from afinet.uapi.icmp import (
 )
 from afinet.uapi.if_packet import PACKET_HOST
 from afinet.uapi.in_ import IP_PMTUDISC_DONT, IPPROTO_TCP
-from afinet.uapi.rtnetlink import RTN_LOCAL
 from afinet.uapi.snmp import (
     ICMP_MIB_INERRORS,
     IPSTATS_MIB_OUTNOROUTES,
@@ -113,8 +109,6 @@ from afinet.uapi.snmp import (
     TCP_MIB_CSUMERRORS,
     TCP_MIB_INERRS,
     TCP_MIB_INSEGS,
-    TCP_MIB_OUTRSTS,
-    TCP_MIB_OUTSEGS,
 )
 from afinet.uapi.sockaddr import SIZEOF_SOCKADDR_IN, sa_family, unpack_sockaddr_in
 from afinet.uapi.socket import AF_INET
@@ -128,16 +122,15 @@ from afinet.uapi.tcp import (
     TCP_SYN_SENT,
     TCP_TIME_WAIT,
 )
-from afinet.wire import be, tcp_options
+from afinet.wire import be
 from afinet.wire import tcp as wire_tcp
-from afinet.wire.checksum import csum_block_add, csum_partial, csum_pieces, csum_tcpudp_nofold
+from afinet.wire.checksum import csum_block_add, csum_partial, csum_pieces
 
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
     from afinet.kernel.wait import Kiocb
     from afinet.net.core.dst import DstEntry
     from afinet.net.core.net_namespace import Net
-    from afinet.net.ipv4.ip_options import IpOptions
     from afinet.net.socket import MsgHdr
 
 TCP_TW_SUCCESS: Final = 0
@@ -146,7 +139,6 @@ TCP_TW_ACK: Final = 2
 TCP_TW_SYN: Final = 3
 TCP_TW_ACK_OOW: Final = 4
 
-IP_REPLY_ARG_NOSRCCHECK: Final = 1
 RTCF_BROADCAST: Final = 0x10000000
 RTCF_MULTICAST: Final = 0x20000000
 INET_ECN_MASK: Final = 3
@@ -166,9 +158,7 @@ def tcp_twsk_unique(sk: SockCommon, tw: TcpTimewaitSock, want_tw: bool) -> bool:
     reuse = net.ipv4.sysctl_tcp_tw_reuse
     if tw.tw_substate != TCP_TIME_WAIT:
         reuse = 0
-    if reuse == 2 and not (
-        tw.sk_bound_dev_if == LOOPBACK_IFINDEX or tw.inet_daddr >> 24 == 127 or tw.inet_rcv_saddr >> 24 == 127
-    ):
+    if reuse == 2 and not (tw.sk_bound_dev_if == LOOPBACK_IFINDEX or tw.inet_daddr >> 24 == 127 or tw.inet_rcv_saddr >> 24 == 127):
         reuse = 0
     stamp = tw.tw_ts_recent_stamp
     if not stamp:
@@ -207,9 +197,7 @@ def tcp_v4_connect(sk: TcpSock, uaddr: bytes) -> int:
     net = sk.sk_net
     orig_sport = sk.inet_sport
     fl4 = Flowi4()
-    err, rt = route.ip_route_connect(
-        fl4, nexthop, sk.inet_saddr, sk.sk_bound_dev_if, IPPROTO_TCP, orig_sport, dport, sk
-    )
+    err, rt = route.ip_route_connect(fl4, nexthop, sk.inet_saddr, sk.sk_bound_dev_if, IPPROTO_TCP, orig_sport, dport, sk)
     if err or rt is None:
         if err == -ENETUNREACH:
             net.ip_statistics[IPSTATS_MIB_OUTNOROUTES] += 1
@@ -431,284 +419,7 @@ def _tcp_v4_err(sk: TcpSock, skb: SkBuff, th: int, type: int, code: int, seq: in
         sk.sk_err_soft = err
 
 
-# -- answers without a connection ------------------------------------------------------------------------------------------
-
-
-def tcp_v4_send_reset(sk: SockCommon | None, skb: SkBuff) -> None:
-    """Answer a segment that fits nothing with a RST (RFC 9293, 3.10.7.1). `skb.data` is at its TCP header; it stays the
-    caller's."""
-    head = skb.head
-    th = skb.transport_header
-    sport, dport, seq, ack_seq, doff_flags, _window, _check, _urg = wire_tcp.parse(head, th)
-    # Never a reset for a reset.
-    if doff_flags & TCPHDR_RST:
-        return
-    # Without a sock, the route must say that the packet was for this host alone.
-    if sk is None:
-        dst = skb.dst
-        if dst is not None and cast("route.Rtable", dst).rt_type != RTN_LOCAL:
-            return
-    net = net_of(skb) if sk is None else sk.sk_net
-    iph = skb.network_header
-    saddr = be.get_u32(head, iph + 12)
-    daddr = be.get_u32(head, iph + 16)
-    flags = TCPHDR_RST
-    if doff_flags & TCPHDR_ACK:
-        seq_out = ack_seq
-        ack_out = 0
-    else:
-        flags |= TCPHDR_ACK
-        seq_out = 0
-        length = skb.len - (doff_flags >> 12 << 2) + (skb.data - th)
-        ack_out = (seq + (doff_flags >> 1 & 1) + (doff_flags & 1) + length) & 0xFFFFFFFF
-    trace = net.kernel.trace
-    if trace.tcp_send_reset:
-        trace.fire("tcp:tcp_send_reset", {"skb": skb, "sk": sk, "saddr": daddr, "daddr": saddr, "sport": dport, "dport": sport})
-    mark = 0
-    uid = 0
-    oif = 0
-    txhash = 0
-    if sk is not None:
-        oif = sk.sk_bound_dev_if
-        if sk.sk_state == TCP_TIME_WAIT:
-            mark = inet_timewait_sock.inet_twsk(sk).tw_mark
-        elif sk.sk_state != TCP_NEW_SYN_RECV:
-            full = cast(Sock, sk)
-            mark = full.sk_mark
-            uid = full.sk_uid
-            txhash = full.sk_txhash
-    reply = wire_tcp.emit_csum(
-        dport, sport, seq_out, ack_out, flags, 0, 0, b"", csum_tcpudp_nofold(daddr, saddr, 20, IPPROTO_TCP, 0)
-    )
-    ip_output.ip_send_unicast_reply(
-        net, _reply_sk(sk), skb, skb.opt, saddr, daddr, reply, 0, oif, head[iph + 1], mark, uid, txhash
-    )
-    net.tcp_statistics[TCP_MIB_OUTSEGS] += 1
-    net.tcp_statistics[TCP_MIB_OUTRSTS] += 1
-
-
-def _reply_sk(sk: SockCommon | None) -> Sock | None:
-    """The full sock for which a control segment is sent, if there is one."""
-    if sk is None or sk.sk_state == TCP_TIME_WAIT or sk.sk_state == TCP_NEW_SYN_RECV:
-        return None
-    return cast(Sock, sk)
-
-
-def tcp_v4_send_ack(
-    sk: SockCommon, skb: SkBuff, seq: int, ack: int, win: int, tsval: int, tsecr: int, oif: int, reply_flags: int, tos: int
-) -> None:
-    """An ACK for a TIME_WAIT sock or a request, out of the segment that asked for it. A timestamp option if `tsecr` is set."""
-    net = sk.sk_net
-    head = skb.head
-    iph = skb.network_header
-    saddr = be.get_u32(head, iph + 12)
-    daddr = be.get_u32(head, iph + 16)
-    ports = be.get_u32(head, skb.transport_header)
-    options = tcp_options.build_established_options(True, tsval, tsecr, None) if tsecr else b""
-    reply = wire_tcp.emit_csum(
-        ports & 0xFFFF,
-        ports >> 16,
-        seq,
-        ack,
-        TCPHDR_ACK,
-        win & 0xFFFF,
-        0,
-        options,
-        csum_tcpudp_nofold(daddr, saddr, 20 + len(options), IPPROTO_TCP, 0),
-    )
-    mark = 0
-    if sk.sk_state == TCP_TIME_WAIT:
-        mark = inet_timewait_sock.inet_twsk(sk).tw_mark
-    elif sk.sk_state != TCP_NEW_SYN_RECV:
-        mark = cast(Sock, sk).sk_mark
-    ip_output.ip_send_unicast_reply(
-        net, _reply_sk(sk), skb, skb.opt, saddr, daddr, reply, reply_flags, oif, tos, mark
-    )
-    net.tcp_statistics[TCP_MIB_OUTSEGS] += 1
-
-
-def tcp_v4_timewait_ack(tw: TcpTimewaitSock, skb: SkBuff) -> None:
-    tsval = (tcp_tw_clock_ts(tw) + tw.tw_ts_offset) & 0xFFFFFFFF
-    tcp_v4_send_ack(
-        tw,
-        skb,
-        tw.tw_snd_nxt,
-        tw.tw_rcv_nxt,
-        tw.tw_rcv_wnd >> tw.tw_rcv_wscale,
-        tsval,
-        tw.tw_ts_recent,
-        tw.sk_bound_dev_if,
-        IP_REPLY_ARG_NOSRCCHECK if tw.tw_transparent else 0,
-        tw.tw_tos,
-    )
-
-
-def tcp_tw_clock_ts(tw: TcpTimewaitSock) -> int:
-    return tw.sk_net.kernel.now // 1_000_000 & 0xFFFFFFFF
-
-
-def tcp_v4_reqsk_send_ack(sk: TcpSock, skb: SkBuff, req: TcpRequestSock) -> None:
-    """A challenge or duplicate ACK from a connection that is not established yet. Here, unlike in the SYN-ACK, the window is
-    scaled."""
-    seq = (req.snt_isn + 1) & 0xFFFFFFFF if sk.sk_state == TCP_LISTEN else sk.snd_nxt
-    tcp_v4_send_ack(
-        sk,
-        skb,
-        seq,
-        req.rcv_nxt,
-        min(req.rsk_rcv_wnd, 65535) >> req.rcv_wscale,
-        (tcp_clock_ts(sk) + req.ts_off) & 0xFFFFFFFF,
-        req.ts_recent,
-        0,
-        IP_REPLY_ARG_NOSRCCHECK if req.no_srccheck else 0,
-        skb.head[skb.network_header + 1],
-    )
-
-
-# -- requests --------------------------------------------------------------------------------------------------------------
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class TcpRequestSockOps:
-    """struct request_sock_ops (proto.rsk_prot): how a protocol's requests are made, repeated, answered and unmade."""
-
-    __slots__ = ()
-
-    def reqsk_alloc(self, sk_listener: Sock) -> TcpRequestSock:
-        """The slab's allocation."""
-        return TcpRequestSock(sk_listener.sk_net, AF_INET, sk_listener.sk_prot, sk_listener)
-
-    def rtx_syn_ack(self, sk: TcpSock, req: TcpRequestSock) -> int:
-        return tcp_output.tcp_rtx_synack(sk, req)
-
-    def send_ack(self, sk: TcpSock, skb: SkBuff, req: TcpRequestSock) -> None:
-        tcp_v4_reqsk_send_ack(sk, skb, req)
-
-    def send_reset(self, sk: TcpSock, skb: SkBuff) -> None:
-        tcp_v4_send_reset(sk, skb)
-
-    def destructor(self, req: TcpRequestSock) -> None:
-        req.ireq_opt = None
-
-    def syn_ack_timeout(self, req: TcpRequestSock) -> None:
-        tcp_timer.tcp_syn_ack_timeout(req)
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class TcpRequestSockAfOps:
-    """struct tcp_request_sock_ops: what a request asks of its network protocol."""
-
-    def __init__(self, mss_clamp: int) -> None:
-        self.mss_clamp: int = mss_clamp
-
-    def init_req(self, req: TcpRequestSock, sk: TcpSock, skb: SkBuff) -> None:
-        """The request's addresses, out of the SYN."""
-        raise NotImplementedError
-
-    def route_req(self, sk: TcpSock, skb: SkBuff, fl4: Flowi4, req: TcpRequestSock) -> DstEntry | None:
-        """init_req, the security hook, and the route of the SYN-ACK. None: drop."""
-        raise NotImplementedError
-
-    def init_seq(self, net: Net, skb: SkBuff) -> int:
-        raise NotImplementedError
-
-    def init_ts_off(self, net: Net, skb: SkBuff) -> int:
-        raise NotImplementedError
-
-    def send_synack(
-        self,
-        sk: TcpSock,
-        dst: DstEntry | None,
-        req: TcpRequestSock,
-        synack_type: int,
-    ) -> int:
-        """0 or -errno."""
-        raise NotImplementedError
-
-
-class TcpRequestSockIpv4Ops(TcpRequestSockAfOps):
-    """tcp_request_sock_ipv4_ops."""
-
-    def __init__(self) -> None:
-        super().__init__(TCP_MSS_DEFAULT)
-
-    def init_req(self, req: TcpRequestSock, sk: TcpSock, skb: SkBuff) -> None:
-        tcp_v4_init_req(req, sk, skb)
-
-    def route_req(self, sk: TcpSock, skb: SkBuff, fl4: Flowi4, req: TcpRequestSock) -> DstEntry | None:
-        return tcp_v4_route_req(sk, skb, fl4, req)
-
-    def init_seq(self, net: Net, skb: SkBuff) -> int:
-        return tcp_v4_init_seq(net, skb)
-
-    def init_ts_off(self, net: Net, skb: SkBuff) -> int:
-        return tcp_v4_init_ts_off(net, skb)
-
-    def send_synack(
-        self,
-        sk: TcpSock,
-        dst: DstEntry | None,
-        req: TcpRequestSock,
-        synack_type: int,
-    ) -> int:
-        return tcp_v4_send_synack(sk, dst, req, synack_type)
-
-
-def tcp_v4_save_options(net: Net, skb: SkBuff) -> IpOptions | None:
-    """The IP options that answers to `skb` carry (RFC 1122, 4.2.3.8)."""
-    opt = skb.opt
-    if opt is None or not opt.optlen:
-        return None
-    return ip_options.ip_options_echo(net, skb, opt)
-
-
-def tcp_v4_init_req(req: TcpRequestSock, sk: TcpSock, skb: SkBuff) -> None:
-    head = skb.head
-    iph = skb.network_header
-    req.inet_daddr = be.get_u32(head, iph + 12)
-    req.inet_rcv_saddr = be.get_u32(head, iph + 16)
-    req.ireq_opt = tcp_v4_save_options(sk.sk_net, skb)
-
-
-def tcp_v4_route_req(sk: TcpSock, skb: SkBuff, fl4: Flowi4, req: TcpRequestSock) -> DstEntry | None:
-    tcp_v4_init_req(req, sk, skb)
-    if sk.kernel.security_hooks and security.security_inet_conn_request(sk, skb):
-        return None
-    return inet_connection_sock.inet_csk_route_req(sk, fl4, req)
-
-
-def tcp_v4_init_seq(net: Net, skb: SkBuff) -> int:
-    head = skb.head
-    iph = skb.network_header
-    ports = be.get_u32(head, skb.transport_header)
-    return secure_seq.secure_tcp_seq(
-        net, be.get_u32(head, iph + 16), be.get_u32(head, iph + 12), ports & 0xFFFF, ports >> 16
-    )
-
-
-def tcp_v4_init_ts_off(net: Net, skb: SkBuff) -> int:
-    head = skb.head
-    iph = skb.network_header
-    return secure_seq.secure_tcp_ts_off(net, be.get_u32(head, iph + 16), be.get_u32(head, iph + 12))
-
-
-def tcp_v4_send_synack(
-    sk: TcpSock,
-    dst: DstEntry | None,
-    req: TcpRequestSock,
-    synack_type: int,
-) -> int:
-    """Send a SYN-ACK for `req`. 0 or -errno."""
-    if dst is None:
-        dst = inet_connection_sock.inet_csk_route_req(sk, Flowi4(), req)
-        if dst is None:
-            return -1
-    skb = tcp_output.tcp_make_synack(sk, dst, req, synack_type)
-    tos = sk.tos
-    if sk.sk_net.ipv4.sysctl_tcp_reflect_tos:
-        tos = req.syn_tos & ~INET_ECN_MASK | tos & INET_ECN_MASK
-    err = ip_output.ip_build_and_send_pkt(skb, sk, req.inet_rcv_saddr, req.inet_daddr, req.ireq_opt, tos)
-    return 0 if err == 2 else err  # net_xmit_eval: congestion is no error
+# -- requests -----------------------------------------------------------------------------------------------------------
 
 
 def tcp_listendrop(sk: Sock) -> None:
@@ -821,9 +532,7 @@ def tcp_v4_early_demux(net: Net, skb: SkBuff) -> None:
         ports = be.get_u32(head, th)
     hinfo = net.kernel.inet_hashinfo
     assert hinfo is not None
-    sk = inet_hashtables.__inet_lookup_established(
-        net, hinfo, saddr, ports >> 16, daddr, ports & 0xFFFF, skb.skb_iif
-    )
+    sk = inet_hashtables.__inet_lookup_established(net, hinfo, saddr, ports >> 16, daddr, ports & 0xFFFF, skb.skb_iif)
     if sk is None or sk.sk_state == TCP_TIME_WAIT or sk.sk_state == TCP_NEW_SYN_RECV:
         return
     full = cast(Sock, sk)
@@ -922,7 +631,7 @@ def tcp_v4_rcv(skb: SkBuff) -> int:
         if found is None:
             found = inet_hashtables.__inet_lookup_listener(net, hinfo, saddr, sport, daddr, dport, skb.skb_iif)
             if found is None:
-                tcp_v4_send_reset(None, skb)
+                tcp_ipv4_reply.tcp_v4_send_reset(None, skb)
                 kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
                 return 0
         state = found.sk_state
@@ -977,7 +686,7 @@ def tcp_v4_rcv_new_syn_recv(net: Net, skb: SkBuff, req: TcpRequestSock) -> SockC
             net, hashinfo(net), be.get_u32(head, iph + 12), ports >> 16, be.get_u32(head, iph + 16), ports & 0xFFFF, skb.skb_iif
         )
         if again is None:
-            tcp_v4_send_reset(None, skb)
+            tcp_ipv4_reply.tcp_v4_send_reset(None, skb)
             kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
         return again
     sk = cast(TcpSock, listener)
@@ -1001,7 +710,7 @@ def tcp_v4_rcv_new_syn_recv(net: Net, skb: SkBuff, req: TcpRequestSock) -> SockC
     # the reference taken above is the accept queue's now
     reason = tcp_minisocks.tcp_child_process(sk, nsk, skb)
     if reason:
-        tcp_v4_send_reset(nsk, skb)
+        tcp_ipv4_reply.tcp_v4_send_reset(nsk, skb)
         kfree_skb_reason(net, skb, reason)
     sock_put(sk)
     return None
@@ -1022,9 +731,9 @@ def tcp_v4_rcv_time_wait(
         else:
             status = TCP_TW_ACK
     if status == TCP_TW_ACK or status == TCP_TW_ACK_OOW:
-        tcp_v4_timewait_ack(tw, skb)
+        tcp_ipv4_reply.tcp_v4_timewait_ack(tw, skb)
     elif status == TCP_TW_RST:
-        tcp_v4_send_reset(tw, skb)
+        tcp_ipv4_reply.tcp_v4_send_reset(tw, skb)
         inet_timewait_sock.inet_twsk_deschedule_put(tw)
     inet_timewait_sock.inet_twsk_put(tw)
     if listener is None:
@@ -1042,7 +751,7 @@ def tcp_v4_do_rcv(sk: TcpSock, skb: SkBuff) -> int:
         return 0
     reason = tcp_input.tcp_rcv_state_process(sk, skb)
     if reason:
-        tcp_v4_send_reset(sk, skb)
+        tcp_ipv4_reply.tcp_v4_send_reset(sk, skb)
         kfree_skb_reason(sk.sk_net, skb, reason)
     return 0
 
@@ -1144,9 +853,9 @@ class TcpProto(Proto):
         self.no_autobind = True
         self.sysctl_mem = tcp.tcp_init_mem()
         self.twsk_prot = inet_timewait_sock.TimewaitSockOps()
-        self.request_sock_ops: TcpRequestSockOps = TcpRequestSockOps()
+        self.request_sock_ops: tcp_ipv4_reply.TcpRequestSockOps = tcp_ipv4_reply.TcpRequestSockOps()
         self.rsk_prot = self.request_sock_ops
-        self.request_sock_ipv4_ops: TcpRequestSockIpv4Ops = TcpRequestSockIpv4Ops()
+        self.request_sock_ipv4_ops: tcp_ipv4_reply.TcpRequestSockIpv4Ops = tcp_ipv4_reply.TcpRequestSockIpv4Ops()
         self.ipv4_specific: Ipv4Specific = Ipv4Specific()
         self.tcp_tw_isn: int = 0  # the initial number for the SYN in hand, which reuses a TIME_WAIT sock's four-tuple
 
@@ -1193,7 +902,7 @@ class TcpProto(Proto):
         return tcp.tcp_sendmsg(cast(TcpSock, sk), msg, size)
 
     def recvmsg(self, sk: Sock, msg: MsgHdr, size: int, flags: int) -> int:
-        return tcp.tcp_recvmsg(cast(TcpSock, sk), msg, size, flags)
+        return tcp_recvmsg.tcp_recvmsg(cast(TcpSock, sk), msg, size, flags)
 
     def backlog_rcv(self, sk: Sock, skb: SkBuff) -> int:
         return tcp_v4_do_rcv(cast(TcpSock, sk), skb)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from afinet.net.core.skbuff import SkBuff
     from afinet.net.core.sock import Proto, Sock
     from afinet.net.ipv4.inet_hashtables import InetBind2Bucket, InetBindBucket
-    from afinet.net.ipv4.tcp_ipv4 import TcpRequestSockAfOps
+    from afinet.net.ipv4.tcp_ipv4_reply import TcpRequestSockAfOps
     from afinet.net.ipv4.tcp_fastopen import TcpFastopenRequest
     from afinet.net.ipv4.tcp_queue import TcpSkbQueue, TsortedQueue
 

@@ -11,7 +11,7 @@ from typing import Final
 from afinet.kernel.task import ns_capable
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC
 from afinet.net.core.sock import SOCK_KEEPOPEN, SOCK_MIN_RCVBUF, lock_sock, release_sock, sock_flag
-from afinet.net.ipv4 import inet_connection_sock, tcp, tcp_cong, tcp_info, tcp_output, tcp_timer
+from afinet.net.ipv4 import inet_connection_sock, tcp_cong, tcp_info, tcp_output, tcp_recvmsg, tcp_timer
 from afinet.net.ipv4.inet_sock import ICSK_ACK_PUSHED
 from afinet.net.ipv4.tcp_inline import (
     MAX_TCP_KEEPCNT,
@@ -135,7 +135,7 @@ def __tcp_sock_set_quickack(sk: TcpSock, val: int) -> None:
     inet_csk_exit_pingpong_mode(sk)
     if (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT) >> sk.sk_state & 1 and inet_csk_ack_scheduled(sk):
         sk.icsk_ack_pending |= ICSK_ACK_PUSHED
-        tcp.tcp_cleanup_rbuf(sk, 1)
+        tcp_recvmsg.tcp_cleanup_rbuf(sk, 1)
         if not val & 1:
             inet_csk_enter_pingpong_mode(sk)
 
