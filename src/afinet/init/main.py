@@ -16,7 +16,7 @@ from afinet.kernel.task import Task
 from afinet.net import socket
 from afinet.net.core import dev, neighbour, sysctl_net_core
 from afinet.net.core.net_namespace import copy_net_ns
-from afinet.net.ipv4 import af_inet
+from afinet.net.ipv4 import af_inet, inet_offload
 from afinet.net.sched import sch_fifo
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def start_kernel(hostname: str = "localhost", seed: bytes = b"", hz: int = 1000)
     check(sch_fifo.pktsched_init(kernel))
     check(neighbour.neigh_init(kernel))
     check(loopback.loopback_init(kernel))
-    sch_fifo.pktsched_init(kernel)
     check(af_inet.inet_init(kernel))
+    check(inet_offload.ipv4_offload_init(kernel))
     kernel.init_net = copy_net_ns(kernel)
     kernel.init_task = new_task(kernel, kernel.init_net, "init", None)
     return kernel

@@ -195,13 +195,13 @@ def net_rx_action(kernel: Kernel) -> None:
             queue.reverse()
             sd.process_queue = queue
             sd.input_pkt_queue = []
-        if budget <= 0:
+        sd.processed += 1
+        __netif_receive_skb_core(kernel, queue.pop())
+        budget -= 1
+        if budget <= 0 and (queue or sd.input_pkt_queue):
             sd.time_squeeze += 1
             kernel.softirq_pending |= RX_PENDING
             return
-        budget -= 1
-        sd.processed += 1
-        __netif_receive_skb_core(kernel, queue.pop())
 
 
 def netif_receive_skb(skb: SkBuff) -> int:
@@ -404,6 +404,12 @@ def validate_xmit_skb(skb: SkBuff, dev: NetDevice) -> SkBuff | None:
             kfree_skb_reason(net, skb, SKB_DROP_REASON_SKB_GSO_SEG)
             return None
         consume_skb(skb)
+        if not features & NETIF_F_HW_CSUM:
+            at = segs
+            while at is not None:
+                if at.ip_summed == CHECKSUM_PARTIAL:
+                    skb_checksum_help(at)  # cannot fail: gso_segment made the offsets
+                at = at.next
         return segs
     if skb.ip_summed == CHECKSUM_PARTIAL and not features & NETIF_F_HW_CSUM:
         if skb_checksum_help(skb):
