@@ -40,6 +40,7 @@ from afinet.net.core.sock import (
     SOCK_TSTAMP_NEW,
     sk_sleep,
     sock_flag,
+    sock_set_flag,
 )
 from afinet.security.security import (
     security_socket_accept,
@@ -66,6 +67,7 @@ from afinet.uapi.errno import (
     EIOCBQUEUED,
     EMFILE,
     ENOBUFS,
+    ENOENT,
     ENOIOCTLCMD,
     ENOTSOCK,
     ENOTTY,
@@ -97,6 +99,7 @@ from afinet.uapi.socket import (
     SOL_SOCKET,
     SS_UNCONNECTED,
 )
+from afinet.uapi.sockios import SIOCGSTAMP, SIOCGSTAMP_NEW, SIOCGSTAMPNS, SIOCGSTAMPNS_NEW
 
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
@@ -780,10 +783,25 @@ def sock_ioctl(file: SocketFile, task: Task, cmd: int, arg: bytes) -> tuple[int,
     ops = sock.ops
     if sk is None or ops is None:
         return -ENOTTY, b""
+    if cmd == SIOCGSTAMP or cmd == SIOCGSTAMPNS or cmd == SIOCGSTAMP_NEW or cmd == SIOCGSTAMPNS_NEW:
+        return sock_gettstamp(sk, cmd == SIOCGSTAMP or cmd == SIOCGSTAMP_NEW)
     err, out = ops.ioctl(sock, cmd, arg)
     if err == -ENOIOCTLCMD:
         err, out = dev_ioctl.dev_ioctl(sk.sk_net, cmd, arg)
     return (-ENOTTY if err == -ENOIOCTLCMD else err), out
+
+
+def sock_gettstamp(sk: Sock, timeval: bool) -> tuple[int, bytes]:
+    """When the last packet handed to the program came in: (0, timeval or timespec), or -ENOENT before the first."""
+    sock_set_flag(sk, SOCK_TIMESTAMP)
+    stamp = sk.sk_stamp
+    if stamp < 0:
+        return -ENOENT, b""
+    if stamp == 0:  # it came before anybody asked for stamps
+        stamp = sk.kernel.ktime_get_real()
+        sk.sk_stamp = stamp
+    sec, nsec = divmod(stamp, NSEC_PER_SEC)
+    return 0, pack_timeval(sec, nsec // NSEC_PER_USEC) if timeval else pack_timespec(sec, nsec)
 
 
 # -- for the kernel's own use ----------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ from afinet.uapi.errno import (
     EIOCBQUEUED,
     EISCONN,
     ENODEV,
+    ENOENT,
     ENOTCONN,
     ENOTTY,
     EOPNOTSUPP,
@@ -49,7 +50,7 @@ from afinet.uapi.errno import (
 )
 from afinet.uapi.eventpoll import EPOLLIN
 from afinet.uapi.in_ import IP_FREEBIND
-from afinet.uapi.sockaddr import get_s32, pack_s32, pack_sockaddr_in, sockaddr_unspec, unpack_sockaddr_in
+from afinet.uapi.sockaddr import get_s32, get_s64, pack_s32, pack_sockaddr_in, sockaddr_unspec, unpack_sockaddr_in
 from afinet.uapi.socket import (
     AF_INET,
     AF_INET6,
@@ -59,12 +60,16 @@ from afinet.uapi.socket import (
     SS_UNCONNECTED,
 )
 from afinet.uapi.sockios import (
+    SIOCGIFADDR,
+    SIOCGIFCONF,
     SIOCGIFFLAGS,
     SIOCGIFHWADDR,
     SIOCGIFINDEX,
     SIOCGIFMTU,
     SIOCGIFNAME,
     SIOCGIFTXQLEN,
+    SIOCGSTAMP,
+    SIOCGSTAMPNS,
     SIOCSIFFLAGS,
     SIOCSIFMTU,
 )
@@ -448,3 +453,32 @@ def test_a_change_of_state_is_traced(w: World) -> None:
     w.kernel.trace.unregister("sock:inet_sock_set_state", recorder)
     syscalls.sys_close(w.root, Kiocb(), fd)
     assert recorder.seen == [(7, 10)]
+
+
+def test_addresses_are_listed(w: World) -> None:
+    fd = w.socket(w.root, SOCK_DGRAM)
+    assert syscalls.sys_ioctl(w.root, fd, SIOCGIFCONF, bytes(16)) == (0, pack_s32(80) + bytes(12))
+    err, out = syscalls.sys_ioctl(w.root, fd, SIOCGIFCONF, pack_s32(79) + bytes(4) + pack_s32(1) * 2)
+    assert err == 0 and get_s32(out, 0) == 40 and len(out) == 56
+    err, out = syscalls.sys_ioctl(w.root, fd, SIOCGIFCONF, pack_s32(400) + bytes(4) + pack_s32(1) * 2)
+    assert err == 0
+    array = out[16:]
+    assert get_s32(out, 0) == len(array) == 40 * 2
+    assert [array[i : i + 2] for i in (0, 40)] == [b"lo", b"v0"]
+    assert [unpack_sockaddr_in(array[i : i + 16])[0] for i in (16, 56)] == [LO, V0]
+    assert syscalls.sys_ioctl(w.root, fd, SIOCGIFCONF, bytes(4))[0] == -EFAULT
+    err, out = syscalls.sys_ioctl(w.root, fd, SIOCGIFADDR, ifreq(b"v0", b"\2\0"))
+    assert err == 0 and unpack_sockaddr_in(out[16:32])[0] == V0
+
+
+def test_the_stamp_of_the_last_packet(w: World) -> None:
+    a, b = w.socket(w.root, SOCK_DGRAM), w.socket(w.root, SOCK_DGRAM)
+    assert bind(w.root, a, LO, 5000) == 0
+    assert syscalls.sys_ioctl(w.root, a, SIOCGSTAMP, bytes(16)) == (-ENOENT, b"")
+    syscalls.sys_sendto(w.root, Kiocb(), b, b"x", 0, pack_sockaddr_in(LO, 5000))
+    w.run(0)
+    assert syscalls.sys_recvfrom(w.root, Kiocb(), a, 10, 0)[0] == 1
+    err, out = syscalls.sys_ioctl(w.root, a, SIOCGSTAMPNS, bytes(16))
+    assert err == 0
+    assert get_s64(out, 0) * NSEC_PER_SEC + get_s64(out, 8) <= w.kernel.ktime_get_real()
+    assert syscalls.sys_ioctl(w.root, a, SIOCGSTAMP, bytes(16))[0] == 0

@@ -95,6 +95,7 @@ from afinet.uapi.errno import (
     EALREADY,
     ECONNABORTED,
     EEXIST,
+    EFAULT,
     EINPROGRESS,
     EINVAL,
     EISCONN,
@@ -122,6 +123,9 @@ from afinet.uapi.rtnetlink import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
 from afinet.uapi.sockaddr import (
     SIZEOF_SA_FAMILY,
     SIZEOF_SOCKADDR_IN,
+    get_s32,
+    get_s64,
+    pack_s32,
     pack_sockaddr_in,
     sa_family,
     unpack_sockaddr_in,
@@ -143,6 +147,7 @@ from afinet.uapi.socket import (
 from afinet.uapi.sockios import (
     SIOCGIFADDR,
     SIOCGIFBRDADDR,
+    SIOCGIFCONF,
     SIOCGIFDSTADDR,
     SIOCGIFNETMASK,
     SIOCGIFPFLAGS,
@@ -172,6 +177,8 @@ if TYPE_CHECKING:
     from afinet.net.core.sock import Proto
 
 IPPROTO_MAX: Final = IPPROTO_MPTCP + 1
+
+SIZEOF_IFCONF: Final = 16
 
 # include/net/protocol.h
 INET_PROTOSW_REUSE: Final = 0x01  # ports are reusable by default
@@ -698,6 +705,8 @@ def inet_ioctl(sock: Socket, cmd: int, arg: bytes) -> tuple[int, bytes]:
     """(0 or -errno, what `arg` becomes). -ENOIOCTLCMD passes on to the devices."""
     sk = sock.sk
     assert sk is not None
+    if cmd == SIOCGIFCONF:
+        return inet_ifconf(sk.sk_net, arg)
     if cmd in (
         SIOCGIFADDR,
         SIOCGIFBRDADDR,
@@ -713,6 +722,17 @@ def inet_ioctl(sock: Socket, cmd: int, arg: bytes) -> tuple[int, bytes]:
     ):
         return devinet.devinet_ioctl(sk.sk_net, cmd, arg)
     return sk.sk_prot.ioctl(sk, cmd, arg)
+
+
+def inet_ifconf(net: Net, arg: bytes) -> tuple[int, bytes]:
+    """dev_ifconf. `ifc_len` says how much room there is at `ifc_buf`, and then how much was written; a null pointer asks for the
+    length alone. A pointer cannot be followed here: what belongs there stands behind the 16 bytes of struct ifconf."""
+    if len(arg) < SIZEOF_IFCONF:
+        return -EFAULT, b""
+    asks_length = get_s64(arg, 8) == 0
+    array = devinet.inet_gifconf(net, -1 if asks_length else get_s32(arg, 0))
+    out = pack_s32(len(array)) + arg[4:SIZEOF_IFCONF]
+    return 0, out if asks_length else out + array
 
 
 # -- state and route -------------------------------------------------------------------------------------------------------
