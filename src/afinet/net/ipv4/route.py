@@ -9,8 +9,9 @@ namespace's `rt_genid` stands still: any change of routes, addresses or devices 
 a route asks again. What the network tells about single destinations behind a next hop (path MTUs, redirects) are its exceptions
 (FibNhException), which have routes of their own.
 
-The route of packets for ourselves is looked up once for each destination and route generation (`RouteState.input_local`): the
-result depends on nothing else while there are no policy rules. Sources are still validated for each packet.
+struct rtable itself, its MTU and its validity are in rtable.py (import this module first). The route of packets for ourselves is
+looked up once for each destination and generation (`RouteState.input_local`): the result depends on nothing else while there are
+no policy rules. Sources are validated for each packet.
 
 Left out: multicast routing, IPsec, classid and realms, l3mdev, the list of uncached routes (`rt_flush_dev`: a route to a device
 that goes is invalid through its generation).
@@ -34,7 +35,7 @@ from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_IP_LOCALNET,
     SKB_DROP_REASON_NOT_SPECIFIED,
 )
-from afinet.net.core.dst import DST_OBSOLETE_DEAD, DST_OBSOLETE_FORCE_CHK, DST_OBSOLETE_KILL, DstEntry
+from afinet.net.core.dst import DST_OBSOLETE_DEAD, DST_OBSOLETE_FORCE_CHK, DST_OBSOLETE_KILL
 from afinet.net.core.flow import FLOWI_FLAG_ANY_SPORT, FLOWI_FLAG_ANYSRC, FLOWI_FLAG_KNOWN_NH, Flowi4
 from afinet.net.core.net_namespace import PernetOperations, register_pernet_subsys
 from afinet.net.core.netdevice import dev_net
@@ -46,13 +47,25 @@ from afinet.net.ipv4 import (
     fib_semantics,
     icmp,
     igmp,
-    ip_forward,
-    ip_input,
     ip_output,
 )
 from afinet.net.ipv4.inet_sock import INET_FLAGS_HDRINCL, INET_FLAGS_TRANSPARENT, IPSKB_DOREDIRECT, InetSock
 from afinet.net.ipv4.inetpeer import inet_getpeer_v4
 from afinet.net.ipv4.ip_fib import FNHE_HASH_SIZE, FNHE_RECLAIM_DEPTH, FibNhException, FibResult
+from afinet.net.ipv4.rtable import (
+    RT_INPUT_ERROR,
+    RT_INPUT_FORWARD,
+    RT_OUTPUT_BUG,
+    RT_OUTPUT_MC,
+    RouteState,
+    dst_set_expires,
+    ip_mtu_locked,
+    rt_cache_valid,
+    rt_nexthop,
+)
+from afinet.net.ipv4.rtable import Rtable as Rtable
+from afinet.net.ipv4.rtable import ip_dst_mtu_maybe_forward as ip_dst_mtu_maybe_forward
+from afinet.net.ipv4.rtable import rt_cache_flush as rt_cache_flush
 from afinet.uapi.errno import EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV
 from afinet.uapi.icmp import (
     ICMP_DEST_UNREACH,
@@ -80,9 +93,6 @@ from afinet.uapi.rtnetlink import (
     RT_SCOPE_HOST,
     RT_SCOPE_LINK,
     RT_SCOPE_UNIVERSE,
-    RTAX_ADVMSS,
-    RTAX_LOCK,
-    RTAX_MTU,
     RTN_BROADCAST,
     RTN_LOCAL,
     RTN_MULTICAST,
@@ -103,190 +113,10 @@ if TYPE_CHECKING:
     from afinet.net.ipv4.ip_fib import FibInfo, FibNh
 
 LOOPBACK_IFINDEX: Final = 1
-IP_MAX_MTU: Final = 0xFFFF
-IPV4_MAX_PMTU: Final = 65535
-TCP_IP_HEADERS: Final = 40
 INET_DSCP_MASK: Final = 0xFC
 IPTOS_RT_MASK: Final = 0x1C
 
-# What becomes of a received packet (dst->input), and how one is sent (dst->output).
-RT_INPUT_NONE: Final = 0
-RT_INPUT_LOCAL: Final = 1  # ip_local_deliver
-RT_INPUT_FORWARD: Final = 2  # ip_forward
-RT_INPUT_ERROR: Final = 3  # ip_error
-RT_OUTPUT: Final = 0  # ip_output
-RT_OUTPUT_MC: Final = 1  # ip_mc_output
-RT_OUTPUT_BUG: Final = 2  # ip_rt_bug
-
 RT_INPUT_LOCAL_MAX: Final = 1024  # own addresses whose route is remembered; 127/8 alone would be sixteen million
-
-
-class Rtable(DstEntry):
-    """struct rtable: an IPv4 route, ready for use."""
-
-    __slots__ = (
-        "neigh_cache",
-        "rt_flags",
-        "rt_genid",
-        "rt_gw4",
-        "rt_iif",
-        "rt_input",
-        "rt_is_input",
-        "rt_mtu_locked",
-        "rt_output",
-        "rt_pmtu",
-        "rt_state",
-        "rt_type",
-        "rt_uses_gateway",
-    )
-
-    def __init__(self, net: Net, dev: NetDevice, rt_flags: int, rt_type: int) -> None:
-        super().__init__(net, dev)
-        self.obsolete = DST_OBSOLETE_FORCE_CHK  # every user is to ask check()
-        self.rt_state: RouteState = net.ipv4.route
-        self.rt_genid: int = self.rt_state.rt_genid
-        self.rt_flags: int = rt_flags  # RTCF_*
-        self.rt_type: int = rt_type  # RTN_*
-        self.rt_input: int = RT_INPUT_LOCAL if rt_flags & RTCF_LOCAL else RT_INPUT_NONE
-        self.rt_output: int = RT_OUTPUT
-        self.rt_is_input: bool = False
-        self.rt_uses_gateway: bool = False
-        self.rt_iif: int = 0  # the device asked for when the route was made; 0: ask the packet
-        self.rt_gw4: int = 0  # the next hop; 0: the destination, whichever it is
-        self.rt_pmtu: int = 0  # learnt, until `expires`
-        self.rt_mtu_locked: bool = False
-        self.neigh_cache: Neighbour | None = None  # the neighbour last used, for ip_finish_output2
-
-    def input(self, skb: SkBuff) -> int:
-        kind = self.rt_input
-        if kind == RT_INPUT_LOCAL:
-            return ip_input.ip_local_deliver(skb)
-        if kind == RT_INPUT_FORWARD:
-            return ip_forward.ip_forward(skb)
-        if kind == RT_INPUT_ERROR:
-            return ip_error(skb)
-        return kfree_skb_reason(self.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
-
-    def output(self, net: Net, sk: Sock | None, skb: SkBuff) -> int:
-        kind = self.rt_output
-        if kind == RT_OUTPUT:
-            return ip_output.ip_output(net, sk, skb)
-        if kind == RT_OUTPUT_MC:
-            return ip_output.ip_mc_output(net, sk, skb)
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)  # ip_rt_bug
-        return 0
-
-    def check(self, cookie: int) -> bool:
-        """ipv4_dst_check."""
-        return self.obsolete == DST_OBSOLETE_FORCE_CHK and self.rt_genid == self.rt_state.rt_genid
-
-    def mtu(self) -> int:
-        """ipv4_mtu."""
-        pmtu = self.rt_pmtu
-        if pmtu and self.net.kernel.now < self.expires:
-            return pmtu if pmtu < IP_MAX_MTU else IP_MAX_MTU
-        return ip_route_mtu(self)
-
-    def advmss(self) -> int:
-        """dst_metric_advmss, and ipv4_default_advmss."""
-        metrics = self.metrics
-        if metrics is not None and metrics[RTAX_ADVMSS - 1]:
-            return metrics[RTAX_ADVMSS - 1]
-        advmss = max(self.mtu() - TCP_IP_HEADERS, self.net.ipv4.ip_rt_min_advmss)
-        return min(advmss, IPV4_MAX_PMTU - TCP_IP_HEADERS)
-
-    def update_pmtu(self, sk: Sock | None, skb: SkBuff | None, mtu: int, confirm_neigh: bool) -> None:
-        """ip_rt_update_pmtu."""
-        fl4 = Flowi4()
-        ip_rt_build_flow_key(fl4, sk, skb)
-        __ip_rt_update_pmtu(self, fl4, mtu)
-
-    def redirect(self, sk: Sock | None, skb: SkBuff) -> None:
-        """ip_do_redirect."""
-        fl4 = Flowi4()
-        dev = skb.dev
-        assert dev is not None
-        build_flow_key(dev.nd_net, fl4, sk, skb.head, skb.data, dev.ifindex, -1, skb.mark)
-        __ip_do_redirect(self, skb, fl4, True)
-
-    def link_failure(self, skb: SkBuff) -> None:
-        """ipv4_link_failure: tell the sender, and let the learnt path MTU go."""
-        icmp.icmp_send(skb, ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, 0)
-        rt = skb.dst
-        if rt is not None:
-            dst_set_expires(rt, rt.net.kernel.now)
-
-    def neigh_lookup(self, daddr: int) -> Neighbour | None:
-        """ipv4_neigh_lookup."""
-        nexthop = self.rt_gw4 or daddr
-        if self.dev.flags & IFF_LOOPBACK:
-            nexthop = 0
-        return ip_output.ip_neigh_gw4(self.net, self.dev, nexthop)
-
-
-class RouteState:
-    """What struct netns_ipv4 has for routes; and route.c's limits, under net/ipv4/route/. Times are ns."""
-
-    __slots__ = (
-        "fnhe_genid",
-        "hash_key",
-        "in_brd",
-        "in_martian_dst",
-        "in_martian_src",
-        "in_no_route",
-        "in_slow_mc",
-        "in_slow_tot",
-        "input_local",
-        "ip_rt_error_burst",
-        "ip_rt_error_cost",
-        "ip_rt_gc_timeout",
-        "ip_rt_redirect_load",
-        "ip_rt_redirect_number",
-        "ip_rt_redirect_silence",
-        "out_slow_tot",
-        "rt_genid",
-    )
-
-    def __init__(self, net: Net) -> None:
-        self.rt_genid: int = 1
-        self.fnhe_genid: int = 1
-        self.input_local: dict[int, Rtable] = {}  # by daddr << 8 | DS field; of the present generation
-        self.ip_rt_redirect_number: int = 9
-        self.ip_rt_redirect_load: int = NSEC_PER_SEC // 50
-        self.ip_rt_redirect_silence: int = (NSEC_PER_SEC // 50) << 10
-        self.ip_rt_error_cost: int = NSEC_PER_SEC
-        self.ip_rt_error_burst: int = 5 * NSEC_PER_SEC
-        self.ip_rt_gc_timeout: int = 300 * NSEC_PER_SEC
-        self.hash_key: bytes = net.kernel.siphash_key
-        # /proc/net/stat/rt_cache: routes made, and packets that got none
-        self.in_slow_tot: int = 0
-        self.in_slow_mc: int = 0
-        self.in_no_route: int = 0
-        self.in_brd: int = 0
-        self.in_martian_dst: int = 0
-        self.in_martian_src: int = 0
-        self.out_slow_tot: int = 0
-
-
-# -- validity ------------------------------------------------------------------------------------------------------------------
-
-
-def rt_cache_flush(net: Net) -> None:
-    """Routes changed: what was made from them no longer holds."""
-    state = net.ipv4.route
-    state.rt_genid += 1
-    if state.input_local:
-        state.input_local = {}
-
-
-def rt_cache_valid(rt: Rtable | None) -> bool:
-    return rt is not None and rt.obsolete == DST_OBSOLETE_FORCE_CHK and rt.rt_genid == rt.rt_state.rt_genid
-
-
-def dst_set_expires(dst: DstEntry, when: int) -> None:
-    """Let it expire at `when`, if it does not before."""
-    if dst.expires == 0 or dst.expires > when:
-        dst.expires = when
 
 
 def rt_fibinfo_free(nhc: FibNh) -> None:
@@ -304,39 +134,9 @@ def rt_fibinfo_free(nhc: FibNh) -> None:
             fnhe_flush_routes(fnhe)
 
 
-def rt_nexthop(rt: Rtable, daddr: int) -> int:
-    return rt.rt_gw4 or daddr
-
-
 def inet_addr_type(net: Net, addr: int) -> int:
     """RTN_LOCAL, RTN_BROADCAST, RTN_MULTICAST or RTN_UNICAST."""
     return fib_frontend.inet_addr_type(net, addr)
-
-
-# -- MTU -----------------------------------------------------------------------------------------------------------------------
-
-
-def ip_mtu_locked(rt: Rtable) -> bool:
-    metrics = rt.metrics
-    return rt.rt_mtu_locked or (metrics is not None and metrics[RTAX_LOCK - 1] >> RTAX_MTU & 1 == 1)
-
-
-def ip_route_mtu(rt: Rtable) -> int:
-    """The MTU of the route, or of its device, whatever was learnt."""
-    metrics = rt.metrics
-    if metrics is not None and metrics[RTAX_MTU - 1]:
-        return min(metrics[RTAX_MTU - 1], IP_MAX_MTU)
-    mtu = rt.dev.mtu
-    if mtu > 576 and rt.rt_uses_gateway and ip_mtu_locked(rt):
-        return 576
-    return mtu if mtu < IP_MAX_MTU else IP_MAX_MTU
-
-
-def ip_dst_mtu_maybe_forward(rt: Rtable, forwarding: bool) -> int:
-    """The MTU for a packet of ours, or for one that we forward: a path MTU that somebody told us need not hold for others."""
-    if not forwarding or ip_mtu_locked(rt) or rt.net.ipv4.sysctl_ip_fwd_use_pmtu:
-        return rt.mtu()
-    return ip_route_mtu(rt)
 
 
 # -- exceptions ----------------------------------------------------------------------------------------------------------------
@@ -470,9 +270,7 @@ def rt_cache_route(nhc: FibNh, rt: Rtable) -> None:
         nhc.nhc_pcpu_rth_output = rt
 
 
-def build_flow_key(
-    net: Net | None, fl4: Flowi4, sk: Sock | None, head: bytes, off: int, oif: int, proto: int, mark: int
-) -> None:
+def build_flow_key(fl4: Flowi4, sk: Sock | None, head: bytes, off: int, oif: int, proto: int, mark: int) -> None:
     """__build_flow_key: the flow of the packet whose IP header is at `off`; a sock's own routing comes first. `proto` -1: the
     packet's."""
     tos = head[off + 1]
@@ -508,9 +306,15 @@ def build_sk_flow_key(fl4: Flowi4, sk: InetSock) -> None:
 def ip_rt_build_flow_key(fl4: Flowi4, sk: Sock | None, skb: SkBuff | None) -> None:
     if skb is not None:
         oif = 0 if skb.dev is None else skb.dev.ifindex
-        build_flow_key(None, fl4, sk, skb.head, skb.network_header, oif, -1, skb.mark)
+        build_flow_key(fl4, sk, skb.head, skb.network_header, oif, -1, skb.mark)
     elif isinstance(sk, InetSock):
         build_sk_flow_key(fl4, sk)
+
+
+def ip_rt_update_pmtu(rt: Rtable, sk: Sock | None, skb: SkBuff | None, mtu: int) -> None:
+    fl4 = Flowi4()
+    ip_rt_build_flow_key(fl4, sk, skb)
+    __ip_rt_update_pmtu(rt, fl4, mtu)
 
 
 def __ip_rt_update_pmtu(rt: Rtable, fl4: Flowi4, mtu: int) -> None:
@@ -548,7 +352,7 @@ def __ip_rt_update_pmtu(rt: Rtable, fl4: Flowi4, mtu: int) -> None:
 def ipv4_update_pmtu(skb: SkBuff, net: Net, mtu: int, oif: int, protocol: int) -> None:
     """ICMP "fragmentation needed" about a packet that no sock sent. `skb.data` is at the header quoted in it."""
     fl4 = Flowi4()
-    build_flow_key(net, fl4, None, skb.head, skb.data, oif, protocol, 0)
+    build_flow_key(fl4, None, skb.head, skb.data, oif, protocol, 0)
     _err, rt = __ip_route_output_key(net, fl4)
     if rt is not None:
         __ip_rt_update_pmtu(rt, fl4, mtu)
@@ -564,7 +368,7 @@ def ipv4_sk_update_pmtu(skb: SkBuff, sk: InetSock, mtu: int) -> None:
         return
     net = sk.sk_net
     fl4 = Flowi4()
-    build_flow_key(net, fl4, sk, skb.head, skb.data, 0, -1, 0)
+    build_flow_key(fl4, sk, skb.head, skb.data, 0, -1, 0)
     odst = sk.sk_dst_cache
     if sk.sk_lock_owned or odst is None:
         _err, rt = __ip_route_output_key(net, fl4)
@@ -584,6 +388,15 @@ def ipv4_sk_update_pmtu(skb: SkBuff, sk: InetSock, mtu: int) -> None:
         new = True
     if new and known is not None:
         sk_dst_set(sk, known)
+
+
+def ip_do_redirect(rt: Rtable, sk: Sock | None, skb: SkBuff) -> None:
+    """`rt` is the route that a sock uses: it has to ask for another."""
+    fl4 = Flowi4()
+    dev = skb.dev
+    assert dev is not None
+    build_flow_key(fl4, sk, skb.head, skb.data, dev.ifindex, -1, skb.mark)
+    __ip_do_redirect(rt, skb, fl4, True)
 
 
 def __ip_do_redirect(rt: Rtable, skb: SkBuff, fl4: Flowi4, kill_route: bool) -> None:
@@ -644,7 +457,7 @@ def ip_fib_check_default(net: Net, gw: int, dev: NetDevice) -> bool:
 def ipv4_redirect(skb: SkBuff, net: Net, oif: int, protocol: int) -> None:
     """ICMP redirect about a packet that no sock sent. `skb.data` is at the header quoted in it."""
     fl4 = Flowi4()
-    build_flow_key(net, fl4, None, skb.head, skb.data, oif, protocol, 0)
+    build_flow_key(fl4, None, skb.head, skb.data, oif, protocol, 0)
     _err, rt = __ip_route_output_key(net, fl4)
     if rt is not None:
         __ip_do_redirect(rt, skb, fl4, False)
@@ -653,7 +466,7 @@ def ipv4_redirect(skb: SkBuff, net: Net, oif: int, protocol: int) -> None:
 def ipv4_sk_redirect(skb: SkBuff, sk: InetSock) -> None:
     net = sk.sk_net
     fl4 = Flowi4()
-    build_flow_key(net, fl4, sk, skb.head, skb.data, 0, -1, 0)
+    build_flow_key(fl4, sk, skb.head, skb.data, 0, -1, 0)
     _err, rt = __ip_route_output_key(net, fl4)
     if rt is not None:
         __ip_do_redirect(rt, skb, fl4, False)
@@ -1139,6 +952,14 @@ def __mkroute_input(
 def ip_handle_martian_source(dev: NetDevice, in_dev: InDevice, skb: SkBuff, daddr: int, saddr: int) -> None:
     """Linux counts it, and with log_martians says so in its log: the tracepoint skb:kfree_skb has the reason here."""
     in_dev.net.ipv4.route.in_martian_src += 1
+
+
+def ipv4_link_failure(skb: SkBuff) -> None:
+    """The next hop of a packet cannot be reached: tell the sender, and let what was learnt about the path go."""
+    icmp.icmp_send(skb, ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, 0)
+    rt = skb.dst
+    if rt is not None:
+        dst_set_expires(rt, rt.net.kernel.now)
 
 
 # -- errors and redirects that we send ----------------------------------------------------------------------------------------
