@@ -44,6 +44,7 @@ from afinet.net.core.netdevice import (
 )
 from afinet.net.core.skbuff import SkBuff, alloc_skb, consume_skb, kfree_skb_reason, pskb_may_pull
 from afinet.net.ipv4 import devinet, fib_frontend, route
+from afinet.net.ipv4.rtable import Rtable
 from afinet.uapi.errno import EINVAL, ENXIO
 from afinet.uapi.if_ import IFF_LOOPBACK, IFF_NOARP, IFF_POINTOPOINT
 from afinet.uapi.if_ether import ETH_P_ARP, ETH_P_IP
@@ -228,7 +229,7 @@ def arp_process(net: Net, skb: SkBuff, in_dev: InDevice, op: int, sha: int, sip:
     if op == ARPOP_REQUEST and route.ip_route_input_noref(skb, tip, sip, 0, dev) == 0:
         dst = skb.dst
         skb.dst = None
-        if isinstance(dst, route.Rtable) and dst.rt_type == RTN_LOCAL:
+        if isinstance(dst, Rtable) and dst.rt_type == RTN_LOCAL:
             if not arp_ignore(in_dev, sip, tip) and not (devinet.IN_DEV_ARPFILTER(in_dev) and arp_filter(net, sip, tip, dev)):
                 if neigh_event_ns(tbl, sha, sip, dev) is not None:
                     arp_send(ARPOP_REPLY, sip, dev, tip, sha, dev.dev_addr, sha)

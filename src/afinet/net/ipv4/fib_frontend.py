@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afinet.kernel.notifier import NotifierBlock
-from afinet.net.core import link_watch, neighbour
+from afinet.net.core import link_watch
 from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_IP_INVALID_SOURCE,
     SKB_DROP_REASON_IP_LOCAL_SOURCE,
@@ -33,13 +33,12 @@ from afinet.net.core.netdevice import (
     NetDevice,
     dev_net,
 )
-from afinet.net.ipv4 import devinet, fib_semantics, fib_trie, route
+from afinet.net.ipv4 import arp, devinet, fib_semantics, fib_trie, route
 from afinet.net.ipv4.ip_fib import FIB_LOOKUP_IGNORE_LINKSTATE, FIB_LOOKUP_NOREF, FibConfig, FibResult
 from afinet.uapi.errno import EAGAIN, EINVAL, ENETUNREACH, ENODEV, ESRCH
 from afinet.uapi.if_ import IFF_LOOPBACK, IFF_UP
 from afinet.uapi.if_addr import IFA_F_NOPREFIXROUTE, IFA_F_SECONDARY
 from afinet.uapi.in_route import RTCF_BROADCAST, RTCF_LOCAL, RTCF_MULTICAST
-from afinet.uapi.neighbour import NUD_NOARP
 from afinet.uapi.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL
 from afinet.uapi.rtnetlink import (
     RT_SCOPE_HOST,
@@ -336,7 +335,7 @@ def fib_add_ifaddr(ifa: InIfaddr) -> None:
         return
     if ifa.ifa_broadcast and ifa.ifa_broadcast != 0xFFFFFFFF:
         fib_magic(True, RTN_BROADCAST, ifa.ifa_broadcast, 32, prim, 0)
-        arp_invalidate(in_dev.net, dev, ifa.ifa_broadcast)
+        arp.arp_invalidate(dev, ifa.ifa_broadcast, False)
     if prefix and not ifa.ifa_flags & IFA_F_SECONDARY and (prefix != ifa.ifa_local or ifa.ifa_prefixlen < 32):
         if not ifa.ifa_flags & IFA_F_NOPREFIXROUTE:
             type = RTN_LOCAL if dev.flags & IFF_LOOPBACK else RTN_UNICAST
@@ -344,7 +343,7 @@ def fib_add_ifaddr(ifa: InIfaddr) -> None:
         if ifa.ifa_prefixlen < 31:
             brd = prefix | (0xFFFFFFFF ^ mask)
             fib_magic(True, RTN_BROADCAST, brd, 32, prim, 0)
-            arp_invalidate(in_dev.net, dev, brd)
+            arp.arp_invalidate(dev, brd, False)
 
 
 def fib_del_ifaddr(ifa: InIfaddr, iprim: InIfaddr | None) -> None:
@@ -439,19 +438,7 @@ def fib_disable_ip(net: Net, dev: NetDevice, event: int, force: bool) -> None:
         fib_flush(net)
     else:
         route.rt_cache_flush(net)
-    arp_ifdown(net, dev)
-
-
-def arp_ifdown(net: Net, dev: NetDevice) -> None:
-    if net.arp_tbl is not None:
-        neighbour.neigh_ifdown(net.arp_tbl, dev)
-
-
-def arp_invalidate(net: Net, dev: NetDevice, addr: int) -> None:
-    """The address became a broadcast address: forget whom it belonged to."""
-    n = route.ip_neigh_lookup(dev, addr)
-    if n is not None and n.nud_state & ~NUD_NOARP:
-        neighbour.neigh_remove(n)
+    arp.arp_ifdown(dev)
 
 
 # -- events --------------------------------------------------------------------------------------------------------------------
