@@ -16,6 +16,7 @@ from afinet.net.core import dev as dev_core
 from afinet.net.core.net_namespace import Net, copy_net_ns
 from afinet.net.ipv4 import devinet, tcp_ipv4
 from afinet.net.ipv4.tcp_sock import TcpSock
+from afinet.net.socket import SocketFile
 from afinet.uapi.errno import EIOCBQUEUED
 from afinet.uapi.sockaddr import pack_s32, pack_sockaddr_in
 from afinet.uapi.socket import AF_INET, SO_ERROR, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET
@@ -32,8 +33,8 @@ B = addr("10.0.0.2")
 def tcp_sk(task: Task, fd: int) -> TcpSock:
     """The sock behind a descriptor."""
     file = task.files.fd[fd]
-    assert file is not None
-    sk = file.private_data.sk  # type: ignore[attr-defined]
+    assert isinstance(file, SocketFile)
+    sk = file.sock.sk
     assert isinstance(sk, TcpSock)
     return sk
 

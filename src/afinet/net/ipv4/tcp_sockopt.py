@@ -26,7 +26,6 @@ from afinet.net.ipv4.tcp_inline import (
     TCP_NAGLE_OFF,
     TCP_NAGLE_PUSH,
     TCP_RTO_MIN,
-    TCP_TIMEOUT_MIN,
     inet_csk_ack_scheduled,
     inet_csk_enter_pingpong_mode,
     inet_csk_exit_pingpong_mode,
@@ -192,6 +191,12 @@ def do_tcp_setsockopt(sk: TcpSock, optname: int, optval: bytes) -> int:
     return err
 
 
+def _jiffies(sk: TcpSock, ns: int) -> int:
+    """Rounded up to whole jiffies, in which Linux keeps these."""
+    tick = sk.kernel.tick_nsec
+    return -(-ns // tick) * tick
+
+
 def _set_unlocked(sk: TcpSock, optname: int, val: int) -> int:
     """The options that need no ownership; 1: it is not one of them."""
     if optname == TCP_SYNCNT:
@@ -226,17 +231,17 @@ def _set_unlocked(sk: TcpSock, optname: int, val: int) -> int:
     if optname == TCP_RTO_MAX_MS:
         if val < 1000 or val > _RTO_MAX_SEC * 1000:
             return -EINVAL
-        sk.icsk_rto_max = val * NSEC_PER_MSEC
+        sk.icsk_rto_max = _jiffies(sk, val * NSEC_PER_MSEC)
         return 0
     if optname == TCP_RTO_MIN_US:
-        rto_min = val * NSEC_PER_USEC
-        if rto_min > TCP_RTO_MIN or rto_min < TCP_TIMEOUT_MIN:
+        rto_min = _jiffies(sk, val * NSEC_PER_USEC)
+        if rto_min > TCP_RTO_MIN or rto_min < 2 * sk.kernel.tick_nsec:
             return -EINVAL
         sk.icsk_rto_min = rto_min
         return 0
     if optname == TCP_DELACK_MAX_US:
-        delack_max = val * NSEC_PER_USEC
-        if delack_max > TCP_DELACK_MAX or delack_max < TCP_TIMEOUT_MIN:
+        delack_max = _jiffies(sk, val * NSEC_PER_USEC)
+        if delack_max > TCP_DELACK_MAX or delack_max < 2 * sk.kernel.tick_nsec:
             return -EINVAL
         sk.icsk_delack_max = delack_max
         return 0
