@@ -77,6 +77,26 @@ def test_a_short_timestamp_request_is_an_error() -> None:
     assert h.icmp_stats()["InErrors"] == 1
 
 
+def test_the_code_of_an_echo_request_comes_back() -> None:
+    h = Host()
+    h.receive(icmp_packet(8, 5, 1, b"x"))
+    (reply,) = h.sent()
+    assert parse_icmp(reply)[:2] == (0, 5)
+
+
+def test_a_reply_of_zeros_has_checksum_zero() -> None:
+    h = Host()
+    h.receive(icmp_packet(8, 0, 0, bytes(4)))
+    (reply,) = h.sent()
+    assert reply[20:] == bytes(12)
+
+
+def test_a_timestamp_reply_counts_as_an_echo_reply() -> None:
+    h = Host()
+    h.receive(icmp_packet(13, 0, 1, bytes(12)))
+    assert h.net.icmpmsg_out == {0: 1}
+
+
 def test_a_wrong_checksum_is_counted() -> None:
     h = Host()
     whole = icmp_packet(8, 0, 1, b"abcd")

@@ -323,8 +323,15 @@ def test_a_full_send_buffer_makes_the_call_wait() -> None:
     h = Host()
     sk = make_sock(h)
     sk.sk_wmem_alloc += sk.sk_sndbuf
-    assert send(sk, b"x") == -EIOCBQUEUED
-    assert send(sk, b"x", flags=MSG_DONTWAIT) == -EAGAIN
+    assert send(sk, b"x", b"HEADER..") == -EIOCBQUEUED
+    assert send(sk, b"x", b"HEADER..", flags=MSG_DONTWAIT) == -EAGAIN
+
+
+def test_without_a_transport_header_it_never_waits() -> None:
+    h = Host()
+    sk = make_sock(h)
+    sk.sk_wmem_alloc += 2 * sk.sk_sndbuf
+    assert send(sk, b"x") == -ENOBUFS
 
 
 def test_a_datagram_far_larger_than_the_send_buffer_has_no_room() -> None:

@@ -195,7 +195,7 @@ def icmp_rcv(skb: SkBuff) -> int:
     if type == ICMP_ECHOREPLY or type == ICMP_EXT_ECHOREPLY:
         reason = ping.ping_rcv(skb)
     elif type == ICMP_ECHO:
-        icmp_echo(net, skb, rest)
+        icmp_echo(net, skb, code, rest)
     elif type == ICMP_TIMESTAMP:
         reason = icmp_timestamp(net, skb, rest)
     elif type in (ICMP_DEST_UNREACH, ICMP_SOURCE_QUENCH, ICMP_TIME_EXCEEDED, ICMP_PARAMETERPROB):
@@ -305,11 +305,11 @@ def icmp_err(skb: SkBuff, info: int) -> int:
 # -- answering -------------------------------------------------------------------------------------------------------------
 
 
-def icmp_echo(net: Net, skb: SkBuff, rest: int) -> None:
-    """RFC 1122, 3.2.2.6: every host must answer echo requests, with the data as it came."""
+def icmp_echo(net: Net, skb: SkBuff, code: int, rest: int) -> None:
+    """RFC 1122, 3.2.2.6: every host must answer echo requests, with the data as it came. The code comes back too."""
     if net.ipv4.sysctl_icmp_echo_ignore_all:
         return
-    icmp_reply(net, skb, ICMP_ECHOREPLY, rest, skb_pieces(skb, ICMP_HLEN, skb.len - ICMP_HLEN))
+    icmp_reply(net, skb, ICMP_ECHOREPLY, code, rest, skb_pieces(skb, ICMP_HLEN, skb.len - ICMP_HLEN))
 
 
 def icmp_timestamp(net: Net, skb: SkBuff, rest: int) -> int:
@@ -319,18 +319,17 @@ def icmp_timestamp(net: Net, skb: SkBuff, rest: int) -> int:
         return SKB_DROP_REASON_PKT_TOO_SMALL
     now = be.put_u32(ip_options.inet_current_timestamp(net.kernel))
     off = skb.data + ICMP_HLEN
-    icmp_reply(net, skb, ICMP_TIMESTAMPREPLY, rest, [skb.head[off : off + 4], now, now])
+    icmp_reply(net, skb, ICMP_TIMESTAMPREPLY, 0, rest, [skb.head[off : off + 4], now, now])
     return 0
 
 
-def icmp_reply(net: Net, skb: SkBuff, type: int, rest: int, payload: list[bytes]) -> None:
+def icmp_reply(net: Net, skb: SkBuff, type: int, code: int, rest: int, payload: list[bytes]) -> None:
     """Answer a received message: to its source, from the address it was sent to if that is one of ours, options echoed."""
-    opt = skb.opt
-    replyopts = None
-    if opt is not None and opt.optlen:
-        replyopts = ip_options.ip_options_echo(net, skb, opt)
+    err, replyopts = ip_options.ip_options_echo(net, skb, skb.opt)
+    if err:
+        return
     apply_ratelimit = False
-    if not icmpv4_mask_allow(net, type, 0):
+    if not icmpv4_mask_allow(net, type, code):
         if not icmp_global_allow(net):
             net.icmp_statistics[ICMP_MIB_RATELIMITGLOBAL] += 1
             return
@@ -346,7 +345,10 @@ def icmp_reply(net: Net, skb: SkBuff, type: int, rest: int, payload: list[bytes]
     if err or rt is None:
         return
     if icmpv4_xrlim_allow(net, rt, fl4.daddr, apply_ratelimit):
-        icmp_push_reply(net, rt, fl4, type, 0, rest, payload, tos, to, replyopts)
+        # Linux counts what its control sock sends by the type in the flow, which is 0 for every reply: a timestamp reply counts
+        # as an echo reply.
+        icmp_out_count(net, ICMP_ECHOREPLY)
+        icmp_push_reply(net, rt, fl4, type, code, rest, payload, tos, to, replyopts)
 
 
 def icmp_push_reply(
@@ -373,8 +375,8 @@ def icmp_push_reply(
     if total > ip_output.IP_MAX_MTU:
         net.icmp_statistics[ICMP_MIB_OUTERRORS] += 1
         return
-    icmp_out_count(net, type)
-    check = csum_fold(csum_pieces(payload, (type << 8 | code) + rest))
+    # A message of zeros has checksum 0: Linux begins its sum with the other zero, 0xffff.
+    check = csum_fold(csum_pieces(payload, (type << 8 | code) + rest) or 0xFFFF)
     id = ip_output.ip_select_ident(net, None, fl4.saddr, fl4.daddr, IPPROTO_ICMP)
     header = ip.emit(tos, total, id, 0, ip_output.ip4_dst_hoplimit(rt), IPPROTO_ICMP, fl4.saddr, fl4.daddr, options)
     skb = SkBuff(header + be.pack_icmp(type, code, check, rest), payload or None, size, skb_truesize(total))
@@ -436,10 +438,9 @@ def icmp_send(skb_in: SkBuff, type: int, code: int, info: int) -> None:
                 source = devinet.inet_select_addr(inbound, saddr, RT_SCOPE_LINK)
     if error:
         tos = tos & IPTOS_TOS_MASK | IPTOS_PREC_INTERNETCONTROL
-    opt = skb_in.opt
-    replyopts = None
-    if opt is not None and opt.optlen:
-        replyopts = ip_options.ip_options_echo(net, skb_in, opt)
+    err, replyopts = ip_options.ip_options_echo(net, skb_in, skb_in.opt)
+    if err:
+        return
     to = saddr
     if replyopts is not None and replyopts.srr:
         to = replyopts.faddr
@@ -458,6 +459,7 @@ def icmp_send(skb_in: SkBuff, type: int, code: int, info: int) -> None:
         return
     if fl4.saddr == 0:
         fl4.saddr = INADDR_DUMMY
+    icmp_out_count(net, type)
     icmp_push_reply(net, out, fl4, type, code, info & 0xFFFFFFFF, skb_pieces_from(skb_in, nh, room), tos, saddr, replyopts)
 
 

@@ -174,7 +174,6 @@ def ip_rcv_options(net: Net, skb: SkBuff, dev: NetDevice) -> bool:
         net.ip_statistics[IPSTATS_MIB_INHDRERRORS] += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
         return False
-    skb.opt = opt
     if opt.srr:
         in_dev = dev.ip_ptr
         if in_dev is not None and not devinet.IN_DEV_SOURCE_ROUTE(in_dev):

@@ -9,7 +9,7 @@ A received packet's options stay in its header, where compile records what this 
 header is then new bytes, for `skb.head` is shared. Offsets (`srr`, `rr`, `ts`, ...) count from the start of the IP header, 0 is
 absent.
 
-Left out: CIPSO's labels (it is checked as a kernel without NetLabel does and otherwise carried).
+Left out: NetLabel. CIPSO options are refused, as by a kernel that has it and no domain of interpretation configured.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def inet_current_timestamp(kernel: Kernel) -> int:
 
 
 def ip_options_compile(net: Net, skb: SkBuff) -> IpOptions | None:
-    """The options of a received packet, whose header is linear; None if they are malformed, and the sender told so by a
-    parameter problem. With a route on the packet, its record route and timestamps get this host's entries."""
+    """The options of a received packet, whose header is linear, now in `skb.opt` too; None if they are malformed, and the sender
+    told so by a parameter problem. With a route on the packet, its record route and timestamps get this host's entries."""
     nh = skb.network_header
     head = skb.head
     hlen = (head[nh] & 15) * 4
@@ -112,6 +112,8 @@ def ip_options_compile(net: Net, skb: SkBuff) -> IpOptions | None:
     err, pointer = __ip_options_compile(net, opt, data, skb)
     if opt.is_changed:
         skb.head = head[: nh + IP_HLEN] + bytes(data) + head[nh + hlen :]
+    # The answer to a malformed option carries those before it.
+    skb.opt = opt
     if err:
         icmp.icmp_send(skb, ICMP_PARAMETERPROB, 0, pointer << 24)
         return None
@@ -154,13 +156,12 @@ def __ip_options_compile(net: Net, opt: IpOptions, data: bytearray, skb: SkBuff 
             elif data[i + 2] == 0 and data[i + 3] == 0:
                 opt.router_alert = i + IP_HLEN
         elif kind == IPOPT_CIPSO:
-            if opt.cipso or (skb is None and not ns_capable(net.kernel, CAP_NET_RAW)):
+            # cipso_v4_validate: there is no domain of interpretation here that the option could name.
+            if skb is None and not ns_capable(net.kernel, CAP_NET_RAW):
                 fault = 0
             else:
                 opt.cipso = i + IP_HLEN
-                offset = cipso_v4_validate(data, i, optlen)
-                if offset:
-                    fault = offset
+                fault = 1 if optlen < 8 else 2
         elif skb is None and not ns_capable(net.kernel, CAP_NET_RAW):
             fault = 0
         if fault >= 0:
@@ -263,23 +264,6 @@ def compile_ts(
             opt.is_changed = True
     opt.ts = i + IP_HLEN
     return -1
-
-
-def cipso_v4_validate(data: bytearray, i: int, optlen: int) -> int:
-    """The form of a CIPSO option: 0, or the offset of what is wrong."""
-    if optlen < 8:
-        return 1
-    if data[i + 2] | data[i + 3] | data[i + 4] | data[i + 5] == 0:
-        return 2
-    tag = 6
-    while tag < optlen:
-        if tag + 1 == optlen:
-            return tag
-        tag_len = data[i + tag + 1]
-        if tag_len == 0 or tag_len > optlen - tag:
-            return tag + 1
-        tag += tag_len
-    return 0
 
 
 def ip_options_rcv_srr(net: Net, skb: SkBuff, dev: NetDevice) -> int:
@@ -441,11 +425,12 @@ def ip_options_fragment(options: bytes) -> bytes:
     return bytes(data)
 
 
-def ip_options_echo(net: Net, skb: SkBuff, sopt: IpOptions) -> IpOptions | None:
+def ip_options_echo(net: Net, skb: SkBuff, sopt: IpOptions | None) -> tuple[int, IpOptions | None]:
     """__ip_options_echo: the options of an answer to `skb`, whose compiled options are `sopt`: route and times recorded so far,
-    the source route reversed. None if there are none to send, or they do not fit."""
-    if sopt.optlen == 0:
-        return None
+    the source route reversed. (0, None) if there are none, (-EINVAL, None) if what the answer must record does not fit: then there
+    is no answer."""
+    if sopt is None or sopt.optlen == 0:
+        return 0, None
     dopt = IpOptions()
     head = skb.head
     nh = skb.network_header
@@ -458,7 +443,7 @@ def ip_options_echo(net: Net, skb: SkBuff, sopt: IpOptions) -> IpOptions | None:
         part = bytearray(head[at : at + optlen])
         if sopt.rr_needaddr and soffset <= optlen:
             if soffset + 3 > optlen:
-                return None
+                return -EINVAL, None
             part[2] = soffset + 4
             dopt.rr_needaddr = True
         out += part
@@ -471,12 +456,12 @@ def ip_options_echo(net: Net, skb: SkBuff, sopt: IpOptions) -> IpOptions | None:
         if soffset <= optlen:
             if sopt.ts_needaddr:
                 if soffset + 3 > optlen:
-                    return None
+                    return -EINVAL, None
                 dopt.ts_needaddr = True
                 soffset += 4
             if sopt.ts_needtime:
                 if soffset + 3 > optlen:
-                    return None
+                    return -EINVAL, None
                 if part[3] & 15 != IPOPT_TS_PRESPEC:
                     dopt.ts_needtime = True
                     soffset += 4
@@ -496,10 +481,10 @@ def ip_options_echo(net: Net, skb: SkBuff, sopt: IpOptions) -> IpOptions | None:
     while len(out) & 3:
         out.append(IPOPT_END)
     if not out:
-        return None
+        return 0, None
     dopt.data = bytes(out)
     dopt.optlen = len(out)
-    return dopt
+    return 0, dopt
 
 
 def echo_srr(dopt: IpOptions, sopt: IpOptions, head: bytes, nh: int, out: bytearray) -> None:

@@ -108,6 +108,12 @@ if TYPE_CHECKING:
 
 IP_MAX_MTU: Final = 0xFFFF
 IPV4_MIN_MTU: Final = 68
+# On x86-64, as SIOCOUTQ shows.
+SIZEOF_SK_BUFF: Final = 256
+SIZEOF_SKB_SHARED_INFO: Final = 320
+SKB_SMALL_HEAD_CACHE_SIZE: Final = 576
+SKB_MAX_ALLOC_SIZE: Final = 16384
+DATAGRAM_HEADROOM: Final = 31  # hh_len + 15
 
 INET_DSCP_MASK: Final = 0xFC
 
@@ -604,7 +610,9 @@ def ip_send_unicast_reply(
 
     An answer that cannot be sent is dropped; there is nobody to tell.
     """
-    replyopts = ip_options.ip_options_echo(net, skb, sopt) if sopt is not None and sopt.optlen else None
+    err, replyopts = ip_options.ip_options_echo(net, skb, sopt)
+    if err:
+        return
     to = daddr
     if replyopts is not None and replyopts.srr:
         to = replyopts.faddr
@@ -746,6 +754,21 @@ def ip_new_cork(sk: InetSock, fl4: Flowi4, ipc: IpcmCookie, rt: Rtable) -> tuple
     return 0, InetCork(fl4, ipc, rt, fragsize)
 
 
+def ip_skb_truesize(length: int) -> int:
+    """What a datagram of `length` bytes, IP header included, is charged: struct sk_buff and the slab object that holds its bytes,
+    with room for a link header, and struct skb_shared_info; above SKB_MAX_ALLOC the bytes are in pages. How many datagrams fit
+    into SO_SNDBUF and SO_RCVBUF depends on it."""
+    size = length + DATAGRAM_HEADROOM + SIZEOF_SKB_SHARED_INFO
+    if size <= SKB_SMALL_HEAD_CACHE_SIZE:
+        return SIZEOF_SK_BUFF + SKB_SMALL_HEAD_CACHE_SIZE
+    if size >= SKB_MAX_ALLOC_SIZE:
+        return SIZEOF_SK_BUFF + SKB_SMALL_HEAD_CACHE_SIZE + length
+    bucket = 1024
+    while bucket < size:
+        bucket <<= 1
+    return SIZEOF_SK_BUFF + bucket
+
+
 def __ip_append_data(sk: InetSock, cork: InetCork, msg: MsgHdr, length: int, transhdrlen: int) -> int:
     """Add `length` bytes of the message to the cork. The first piece waits for room in the send buffer (it may answer
     -EIOCBQUEUED, nothing changed); later ones fail with -ENOBUFS beyond twice that buffer, as Linux's do."""
@@ -775,8 +798,14 @@ def __ip_append_data(sk: InetSock, cork: InetCork, msg: MsgHdr, length: int, tra
         return -ENOBUFS
     maxfragdata = (mtu - fragheaderlen) & ~7
     # What Linux charges: an skb for every fragment.
-    frags = 1 if total + fragheaderlen <= mtu else -(-total // maxfragdata)
-    truesize = frags * SKB_OVERHEAD + ((total + frags * fragheaderlen + SKB_DATA_ALIGN - 1) & -SKB_DATA_ALIGN)
+    if total + fragheaderlen <= mtu:
+        frags = 1
+        truesize = ip_skb_truesize(total + fragheaderlen)
+    else:
+        frags = -(-total // maxfragdata)
+        truesize = (frags - 1) * ip_skb_truesize(maxfragdata + fragheaderlen) + ip_skb_truesize(
+            total - (frags - 1) * maxfragdata + fragheaderlen
+        )
     if frags > 1 and sk.sk_wmem_alloc + truesize - cork.truesize > 2 * sk.sk_sndbuf + SKB_OVERHEAD + mtu:
         sk.sk_net.ip_statistics[IPSTATS_MIB_OUTDISCARDS] += 1
         return -ENOBUFS

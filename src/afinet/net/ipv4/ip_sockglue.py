@@ -99,6 +99,7 @@ from afinet.uapi.in_ import (
     IP_TRANSPARENT,
     IP_TTL,
     IP_UNICAST_IF,
+    IPPROTO_ICMP,
     MCAST_JOIN_GROUP,
     MCAST_LEAVE_GROUP,
 )
@@ -118,6 +119,7 @@ from afinet.uapi.sockaddr import (
 )
 from afinet.uapi.socket import (
     AF_INET,
+    MSG_CTRUNC,
     MSG_ERRQUEUE,
     MSG_TRUNC,
     SCM_RIGHTS,
@@ -300,8 +302,10 @@ def ip_cmsg_recv_offset(msg: MsgHdr, sk: InetSock, skb: SkBuff, tlen: int, offse
         if flags >> INET_FLAGS_RECVOPTS & 1:
             put_cmsg(msg, SOL_IP, IP_RECVOPTS, head[nh + ip.IP_HLEN : nh + ip.IP_HLEN + opt.optlen])
         if flags >> INET_FLAGS_RETOPTS & 1:
-            echo = ip_options.ip_options_echo(sk.sk_net, skb, opt)
-            if echo is not None:
+            err, echo = ip_options.ip_options_echo(sk.sk_net, skb, opt)
+            if err:
+                msg.msg_flags |= MSG_CTRUNC
+            elif echo is not None:
                 put_cmsg(msg, SOL_IP, IP_RETOPTS, ip_options.ip_options_undo(echo))
     if flags >> INET_FLAGS_ORIGDSTADDR & 1:
         th = skb.transport_header
@@ -329,6 +333,8 @@ def ip_cmsg_recv_pktinfo(msg: MsgHdr, sk: InetSock, skb: SkBuff) -> None:
             skb.dev = dev
             spec_dst = fib_frontend.fib_compute_spec_dst(skb)
             skb.dev = None
+    elif sk.sk_protocol == IPPROTO_ICMP and sk.sk_type == SOCK_DGRAM:
+        ifindex = skb.skb_iif  # ping prepares nothing: what stands there is the device, and no address
     put_cmsg(msg, SOL_IP, IP_PKTINFO, pack_in_pktinfo(ifindex, spec_dst, daddr))
 
 

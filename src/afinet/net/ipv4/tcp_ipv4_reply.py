@@ -259,7 +259,7 @@ def tcp_v4_save_options(net: Net, skb: SkBuff) -> IpOptions | None:
     opt = skb.opt
     if opt is None or not opt.optlen:
         return None
-    return ip_options.ip_options_echo(net, skb, opt)
+    return ip_options.ip_options_echo(net, skb, opt)[1]
 
 
 def tcp_v4_init_req(req: TcpRequestSock, sk: TcpSock, skb: SkBuff) -> None:
