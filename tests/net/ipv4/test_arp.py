@@ -16,6 +16,7 @@ from afinet.net.core import dev as dev_core
 from afinet.net.core import neighbour
 from afinet.net.core.skbuff import alloc_skb, skb_tobytes
 from afinet.net.ipv4 import arp, devinet
+from afinet.uapi.if_ import IFF_NOARP
 from afinet.uapi.if_ether import ETH_P_ARP, ETH_P_IP
 from afinet.uapi.neighbour import NUD_FAILED, NUD_INCOMPLETE, NUD_NOARP, NUD_PERMANENT, NUD_REACHABLE, NUD_STALE
 from afinet.wire import arp as arp_wire
@@ -334,6 +335,31 @@ def test_each_device_has_settings_of_its_own_under_its_name(host: Host):
     dev_core.unregister_netdevice(host.dev)
     assert not [k for k in table if k.startswith("net/ipv4/neigh/wan0/")]
     assert host.neigh() == {}
+
+
+def test_without_arp_everyone_is_at_our_own_address_and_the_entries_made_before_go(host: Host):
+    ask(host, PEER)
+    host.sent()
+    dev_core.dev_change_flags(host.dev, host.dev.flags | IFF_NOARP)
+    assert host.neigh() == {}
+    ask(host, PEER)
+    assert host.sent() == [] and host.neigh() == {PEER: (host.mac, NUD_NOARP)}
+    assert host.hear(ARPOP_REQUEST, PEER_MAC, PEER, 0, ME) == []
+    dev_core.dev_change_flags(host.dev, host.dev.flags & ~IFF_NOARP)
+    assert host.neigh() == {}
+
+
+def test_proc_net_arp_reads_as_linuxs(host: Host):
+    host.hear(ARPOP_REQUEST, PEER_MAC, PEER, 0, ME)
+    neighbour.neigh_add(host.tbl, PEER + 1, host.dev, OTHER_MAC)
+    ask(host, PEER + 2)
+    ask(host, addr("224.0.0.1"))
+    assert arp.arp_seq_show(host.net).splitlines() == [
+        "IP address       HW type     Flags       HW address            Mask     Device",
+        "10.0.0.2         0x1         0x2         02:aa:00:00:00:02     *        eth0",
+        "10.0.0.3         0x1         0x6         02:01:01:01:01:01     *        eth0",
+        "10.0.0.4         0x1         0x0         00:00:00:00:00:00     *        eth0",
+    ]
 
 
 # -- hostile

@@ -49,12 +49,13 @@ from afinet.uapi.errno import EINVAL, ENXIO
 from afinet.uapi.if_ import IFF_LOOPBACK, IFF_NOARP, IFF_POINTOPOINT
 from afinet.uapi.if_ether import ETH_P_ARP, ETH_P_IP
 from afinet.uapi.if_packet import PACKET_HOST, PACKET_LOOPBACK, PACKET_OTHERHOST
-from afinet.uapi.neighbour import NUD_FAILED, NUD_NOARP, NUD_REACHABLE, NUD_STALE
+from afinet.uapi.neighbour import NUD_FAILED, NUD_NOARP, NUD_PERMANENT, NUD_REACHABLE, NUD_STALE
 from afinet.uapi.rtnetlink import RT_SCOPE_HOST, RT_SCOPE_LINK, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_UNICAST
 from afinet.uapi.snmp import LINUX_MIB_ARPFILTER
 from afinet.wire import arp as arp_wire
 from afinet.wire import be
 from afinet.wire.arp import ARPOP_REPLY, ARPOP_REQUEST
+from afinet.wire.ethernet import format_mac
 
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     from afinet.net.ipv4.devinet import InDevice
 
 NEIGH_PATH: Final = "net/ipv4/neigh"
+ATF_COM: Final = 0x02  # the entry has an address
+ATF_PERM: Final = 0x04
 ARP_BROADCAST: Final = -1  # as a destination hardware address: the device's broadcast address
 
 
@@ -365,9 +368,39 @@ def arp_netdev_event(event: int, dev: NetDevice) -> None:
     elif event == NETDEV_CHANGEADDR:
         neighbour.neigh_changeaddr(tbl, dev)
     elif event == NETDEV_CHANGE:
+        if arp_noarp_changed(tbl, dev):
+            neighbour.neigh_changeaddr(tbl, dev)
         in_dev = dev.ip_ptr
         if not dev.carrier and (in_dev is None or devinet.IN_DEV_ARP_EVICT_NOCARRIER(in_dev)):
             neighbour.neigh_carrier_down(tbl, dev)
+
+
+def arp_noarp_changed(tbl: NeighTable, dev: NetDevice) -> bool:
+    """Whether IFF_NOARP is not what it was when an entry was made (the event does not tell which flags changed)."""
+    noarp = dev.flags & (IFF_NOARP | IFF_LOOPBACK) != 0
+    for n in tbl.hash.values():
+        if n.dev is dev and n.type == RTN_UNICAST and not n.nud_state & NUD_PERMANENT:
+            if (n.nud_state == NUD_NOARP) != noarp:
+                return True
+    return False
+
+
+# -- /proc -----------------------------------------------------------------------------------------------------------------
+
+
+def arp_seq_show(net: Net) -> str:
+    """/proc/net/arp."""
+    out = "IP address       HW type     Flags       HW address            Mask     Device\n"
+    tbl = net.arp_tbl
+    if tbl is not None:
+        for n in tbl.hash.values():
+            if n.nud_state & ~NUD_NOARP:
+                key = n.primary_key
+                ip = f"{key >> 24}.{key >> 16 & 255}.{key >> 8 & 255}.{key & 255}"
+                flags = ATF_PERM | ATF_COM if n.nud_state & NUD_PERMANENT else ATF_COM if n.nud_state & NUD_VALID else 0
+                mac = format_mac(n.ha)
+                out += f"{ip:<16} {hex(n.dev.type):<12}{hex(flags):<12}{mac:<17}     *        {n.dev.name}\n"
+    return out
 
 
 class ArpNetOps(PernetOperations):
