@@ -29,6 +29,7 @@ from afinet.net.core.sock import (
     sk_sleep,
     sock_flag,
     sock_intr_errno,
+    sock_inuse_add,
     sock_orphan,
     sock_put,
     sock_rcvtimeo,
@@ -520,6 +521,8 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     child.sk_prot_creator = parent.sk_prot_creator
     child.sk_kern_sock = parent.sk_kern_sock
     child.sk_net_refcnt = parent.sk_net_refcnt
+    if child.sk_net_refcnt:
+        sock_inuse_add(child.sk_net, 1)
     child.sk_memcg = parent.sk_memcg
     child.sk_type = parent.sk_type
     child.sk_protocol = parent.sk_protocol
@@ -531,6 +534,7 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     child.sk_bound_dev_if = parent.sk_bound_dev_if
     child.sk_userlocks = parent.sk_userlocks & ~SOCK_BINDPORT_LOCK
     child.sk_uid = parent.sk_uid
+    child.sk_txrehash = parent.sk_txrehash
     child.sk_priority = parent.sk_priority
     child.sk_allocation = parent.sk_allocation
     child.sk_tsflags = parent.sk_tsflags
