@@ -7,7 +7,7 @@ from afinet.init import syscalls
 from afinet.init.main import new_task, start_kernel
 from afinet.kernel.sysctl import sysctl_write
 from afinet.kernel.wait import Kiocb
-from afinet.net.core.dev import dev_open
+from afinet.net.core.dev import dev_open, dev_set_mac_address
 from afinet.net.core.net_namespace import copy_net_ns
 from afinet.net.ipv4.devinet import inet_addr_add
 from afinet.uapi.errno import EIOCBQUEUED
@@ -29,8 +29,10 @@ class AfinetCalls:
             inet_addr_add(net.loopback_dev, 0x7F000001, 8, scope=254)
             assert sysctl_write(net.sysctl_table, "net.ipv4.ping_group_range", "0 2147483647") == 0
             assert sysctl_write(net.sysctl_table, "net.ipv4.icmp_ratelimit", "0") == 0
+            for name in ("icmp_msgs_per_sec", "icmp_msgs_burst"):
+                assert sysctl_write(net.sysctl_table, f"net.ipv4.{name}", "1000000") == 0
         for index, dev in enumerate(veth_newlink(self.nets[0], "v0", self.nets[1], "v1")):
-            dev.dev_addr = 0x020000000001 + index
+            assert dev_set_mac_address(dev, 0x020000000001 + index) == 0
             inet_addr_add(dev, 0x0A090001 + index, 24, broadcast=0x0A0900FF)
             dev_open(dev)
         self.task = new_task(self.kernel, self.nets[0], "parity", None)

@@ -60,9 +60,13 @@ class Namespaces:
             _write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647")
             # Limits on what ICMP says would make the answer depend on what ran before.
             _write("/proc/sys/net/ipv4/icmp_ratelimit", "0")
+            for name in ("icmp_msgs_per_sec", "icmp_msgs_burst"):
+                if os.path.exists(f"/proc/sys/net/ipv4/{name}"):
+                    _write(f"/proc/sys/net/ipv4/{name}", "1000000")
         self.enter(0)
-        self.ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
-        self.ip("link", "set", "v1", "netns", f"/proc/{os.getpid()}/fd/{self.fds[1]}")
+        # Both get number 2, next to lo: numbers are seen in IP_PKTINFO.
+        peer = f"/proc/{os.getpid()}/fd/{self.fds[1]}"
+        self.ip("link", "add", "v0", "index", "2", "type", "veth", "peer", "name", "v1", "index", "2", "netns", peer)
         for index, name in enumerate(("v0", "v1")):
             self.enter(index)
             self.ip("addr", "add", f"10.9.0.{index + 1}/24", "broadcast", "10.9.0.255", "dev", name)
@@ -81,8 +85,9 @@ class Namespaces:
 class LinuxCalls:
     """System calls on the kernel."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait_ms: int = 3) -> None:
         self.namespaces = Namespaces()
+        self.wait_ms = wait_ms  # what is on its way gets that long to arrive
 
     def socket(self, ns: int, family: int, type: int, protocol: int) -> int:
         self.namespaces.enter(ns)
@@ -155,9 +160,9 @@ class LinuxCalls:
         return _ret(LIBC.sendmsg(fd, ctypes.byref(msg), flags))
 
     def recvmsg(self, fd: int, size: int, flags: int, controllen: int = 0) -> tuple[int, bytes, bytes, bytes, int]:
-        """(bytes or -errno, data, address, control, msg_flags). What is on its way gets a moment to arrive."""
+        """(bytes or -errno, data, address, control, msg_flags)."""
         if not flags & 0x2000:  # MSG_ERRQUEUE does not wait for data
-            self.poll(fd, 1, 3)
+            self.poll(fd, 1, self.wait_ms)
         buf = ctypes.create_string_buffer(size + 1)
         name = ctypes.create_string_buffer(128)
         ctl = ctypes.create_string_buffer(controllen + 1)

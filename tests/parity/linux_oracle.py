@@ -1,4 +1,9 @@
-"""Run parity programs on the kernel and print what they answered, as JSON: `python -m tests.parity.linux_oracle MODULE`."""
+"""Run parity programs on the kernel and print what they answered, as JSON.
+
+    python -m tests.parity.linux_oracle MODULE [FUNCTION [WAIT_MS]]
+
+FUNCTION is the one of MODULE that gives the programs, all_programs by default; "-" reads a list of names from standard input.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +16,13 @@ from tests.parity.programs import run_program
 
 
 def main() -> None:
-    programs = importlib.import_module(sys.argv[1]).all_programs()
-    calls = LinuxCalls()
+    module = importlib.import_module(sys.argv[1])
+    function = sys.argv[2] if len(sys.argv) > 2 else "all_programs"
+    wait_ms = int(sys.argv[3]) if len(sys.argv) > 3 else 3
+    programs = module.all_programs() if function == "-" else getattr(module, function)()
+    if function == "-":
+        programs = {name: programs[name] for name in json.load(sys.stdin)}
+    calls = LinuxCalls(wait_ms)
     json.dump({name: run_program(calls, program) for name, program in programs.items()}, sys.stdout)
 
 

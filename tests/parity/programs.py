@@ -113,8 +113,8 @@ def show_addr(addr: bytes, ports: set[int]) -> str:
 
 def show_data(kind: str, data: bytes) -> str:
     """A raw packet loses its identification and header checksum, an echo of a ping socket its identifier and checksum."""
-    if kind.startswith("raw") and len(data) >= 20:
-        data = data[:4] + b"\0\0" + data[6:10] + b"\0\0" + data[12:]
+    if kind.startswith("raw") and len(data) >= 6:
+        data = data[:4] + b"\0\0" + data[6:10] + (b"\0\0" + data[12:] if len(data) >= 12 else b"")
     elif kind == "ping" and len(data) >= 8:
         data = data[:2] + b"\0\0\0\0" + data[6:]
     return data.hex() if len(data) <= 128 else f"{data[:64].hex()}..{len(data)}"
@@ -164,7 +164,7 @@ def run_program(calls: Calls, program: Program) -> list[Any]:
             continue
         fd = fds.get(slot, -1)
         if call in ("getsockname", "getpeername"):
-            err, addr = (calls.getsockname if call == "getsockname" else calls.getpeername)(fd)
+            err, addr = calls.getsockname(fd) if call == "getsockname" else calls.getpeername(fd)
             out.append(show_err(err) if err else show_addr(addr, ports))
         elif call == "setsockopt":
             out.append(show_err(calls.setsockopt(fd, *args)))

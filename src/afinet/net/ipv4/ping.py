@@ -418,13 +418,14 @@ class PingProto(Proto):
         return 0
 
     def pre_connect(self, sk: Sock, uaddr: bytes) -> int:
-        return -EINVAL if len(uaddr) < SIZEOF_SOCKADDR_IN else 0
+        """ping_pre_connect: as udp_pre_connect."""
+        return 0
 
     def connect(self, sk: Sock, uaddr: bytes) -> int:
         return datagram.ip4_datagram_connect(cast(PingSock, sk), uaddr)
 
     def disconnect(self, sk: Sock, flags: int) -> int:
-        udp.__udp_disconnect(cast(PingSock, sk))
+        ping_disconnect(cast(PingSock, sk))
         return 0
 
     def ioctl(self, sk: Sock, cmd: int, arg: bytes) -> tuple[int, bytes]:
@@ -469,6 +470,10 @@ class PingProto(Proto):
 
     def put_port(self, sk: Sock) -> None:
         ping_unhash(cast(PingSock, sk))
+
+
+def ping_disconnect(sk: PingSock) -> None:
+    udp.__udp_disconnect(sk)
 
 
 def ping_init(kernel: Kernel, prot: PingProto) -> None:

@@ -441,7 +441,7 @@ class RawProto(Proto):
         return datagram.ip4_datagram_connect(cast(RawSock, sk), uaddr)
 
     def disconnect(self, sk: Sock, flags: int) -> int:
-        udp.__udp_disconnect(cast(RawSock, sk))
+        raw_disconnect(cast(RawSock, sk))
         return 0
 
     def has_bind(self) -> bool:
@@ -519,13 +519,21 @@ class RawProto(Proto):
         sock_put(raw)
 
     def diag_destroy(self, sk: Sock, err: int) -> int:
-        """raw_abort."""
-        lock_sock(sk)
-        sk.sk_err = err
-        sk_error_report(sk)
-        udp.__udp_disconnect(cast(RawSock, sk))
-        release_sock(sk)
-        return 0
+        return raw_abort(cast(RawSock, sk), err)
+
+
+def raw_disconnect(sk: RawSock) -> None:
+    udp.__udp_disconnect(sk)
+
+
+def raw_abort(sk: RawSock, err: int) -> int:
+    """End the sock from outside."""
+    lock_sock(sk)
+    sk.sk_err = err
+    sk_error_report(sk)
+    udp.__udp_disconnect(sk)
+    release_sock(sk)
+    return 0
 
 
 def raw_init(kernel: Kernel, prot: RawProto) -> None:

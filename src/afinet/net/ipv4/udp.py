@@ -959,24 +959,15 @@ class UdpProto(Proto):
         release_sock(udp)
 
     def pre_connect(self, sk: Sock, uaddr: bytes) -> int:
-        """udp_pre_connect."""
-        return -EINVAL if len(uaddr) < SIZEOF_SOCKADDR_IN else 0
+        """udp_pre_connect runs the BPF programs of the cgroup, of which there are none; and only then looks at the length here,
+        before the sock is given a port."""
+        return 0
 
     def connect(self, sk: Sock, uaddr: bytes) -> int:
-        """udp_connect."""
-        udp = cast(UdpSock, sk)
-        lock_sock(udp)
-        err = datagram.__ip4_datagram_connect(udp, uaddr)
-        if err == 0:
-            udp4_hash4(udp)
-        release_sock(udp)
-        return err
+        return udp_connect(cast(UdpSock, sk), uaddr)
 
     def disconnect(self, sk: Sock, flags: int) -> int:
-        """udp_disconnect."""
-        lock_sock(sk)
-        __udp_disconnect(cast(UdpSock, sk))
-        release_sock(sk)
+        udp_disconnect(cast(UdpSock, sk))
         return 0
 
     def ioctl(self, sk: Sock, cmd: int, arg: bytes) -> tuple[int, bytes]:
@@ -1049,14 +1040,33 @@ class UdpProto(Proto):
         return [net.ipv4.sysctl_udp_rmem_min, net.core.sysctl_rmem_default, net.core.sysctl_rmem_max]
 
     def diag_destroy(self, sk: Sock, err: int) -> int:
-        """udp_abort."""
-        lock_sock(sk)
-        if not sock_flag(sk, SOCK_DEAD):
-            sk.sk_err = err
-            sk_error_report(sk)
-            __udp_disconnect(cast(UdpSock, sk))
-        release_sock(sk)
-        return 0
+        return udp_abort(cast(UdpSock, sk), err)
+
+
+def udp_connect(sk: UdpSock, uaddr: bytes) -> int:
+    lock_sock(sk)
+    err = datagram.__ip4_datagram_connect(sk, uaddr)
+    if err == 0:
+        udp4_hash4(sk)
+    release_sock(sk)
+    return err
+
+
+def udp_disconnect(sk: UdpSock) -> None:
+    lock_sock(sk)
+    __udp_disconnect(sk)
+    release_sock(sk)
+
+
+def udp_abort(sk: UdpSock, err: int) -> int:
+    """End the sock from outside: `err` (positive) is pending, the peer forgotten."""
+    lock_sock(sk)
+    if not sock_flag(sk, SOCK_DEAD):
+        sk.sk_err = err
+        sk_error_report(sk)
+        __udp_disconnect(sk)
+    release_sock(sk)
+    return 0
 
 
 def __udp_disconnect(sk: InetSock) -> None:
