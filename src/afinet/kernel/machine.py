@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from afinet.net.ipv4.protocol import NetProtocol
     from afinet.net.ipv4.raw import RawSock
     from afinet.net.ipv4.tcp_cong import TcpCongestionOps
-    from afinet.net.ipv4.tcp_sack import TcpSacktagState
+    from afinet.net.ipv4.tcp_rate import TcpSacktagState
     from afinet.net.ipv4.tcp_sock import TcpSock
     from afinet.net.sched.sch_generic import QdiscOps
     from afinet.net.socket import NetProtoFamily
@@ -101,6 +101,7 @@ class Kernel:
         "tick_nsec",
         "timers",
         "trace",
+        "tsq_head",
         "warned",
     )
 

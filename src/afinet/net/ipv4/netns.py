@@ -126,6 +126,8 @@ class NetnsIpv4:
         self.sysctl_tcp_tso_rtt_log: int = 9
         self.sysctl_tcp_pacing_ss_ratio: int = 200
         self.sysctl_tcp_pacing_ca_ratio: int = 120
+        self.tcp_challenge_timestamp: int = 0  # the second that tcp_challenge_count is for
+        self.tcp_challenge_count: int = 0
         self.sysctl_tcp_invalid_ratelimit: int = 500 * NSEC_PER_MSEC
         self.sysctl_tcp_mtu_probing: int = 0
         self.sysctl_tcp_base_mss: int = 1024

@@ -15,9 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afinet._mypyc import mypyc_attr
-from afinet.net.ipv4.tcp_inline import TCP_INFINITE_SSTHRESH, TCP_INIT_CWND
 from afinet.uapi.errno import EEXIST, EINVAL, ENOENT, EPERM
-from afinet.uapi.tcp import TCP_CLOSE, TCP_LISTEN, TCP_CA_Open
+from afinet.uapi.tcp import TCP_CLOSE, TCP_LISTEN
 
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
@@ -219,10 +218,6 @@ def tcp_set_ca_state(sk: TcpSock, ca_state: int) -> None:
     sk.icsk_ca_state = ca_state
 
 
-def tcp_set_ca_open(sk: TcpSock) -> None:
-    tcp_set_ca_state(sk, TCP_CA_Open)
-
-
 # -- Reno ------------------------------------------------------------------------------------------------------------------
 
 
@@ -267,10 +262,3 @@ def tcp_reno_ssthresh(sk: TcpSock) -> int:
 
 def tcp_reno_undo_cwnd(sk: TcpSock) -> int:
     return max(sk.snd_cwnd, sk.prior_cwnd)
-
-
-def tcp_init_cwnd_defaults(sk: TcpSock) -> None:
-    """What tcp_init_sock and tcp_disconnect set."""
-    sk.snd_ssthresh = TCP_INFINITE_SSTHRESH
-    sk.snd_cwnd = TCP_INIT_CWND
-    sk.snd_cwnd_clamp = 0xFFFFFFFF

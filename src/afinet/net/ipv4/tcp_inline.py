@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Final
 
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC
-from afinet.net.core.net_namespace import Net
 from afinet.net.core.skbuff import SkBuff, consume_skb, skb_append, skb_queue_tail, skb_unlink
 from afinet.net.core.sock import Sock, sk_mem_uncharge
 from afinet.net.ipv4.inet_sock import (
@@ -22,18 +21,12 @@ from afinet.net.ipv4.inet_sock import (
     InetConnectionSock,
 )
 from afinet.net.ipv4.tcp_sock import (
-    TCP_SACK_SEEN,
-    TCPHDR_ACK,
     TcpOptionsReceived,
     TcpSock,
     after,
-    before,
 )
-from afinet.uapi.socket import RCV_SHUTDOWN
 from afinet.uapi.tcp import (
     TCP_CA_CWR,
-    TCP_SYN_RECV,
-    TCP_SYN_SENT,
     TCPF_CA_CWR,
     TCP_CA_Recovery,
     TCPF_CA_Recovery,
@@ -131,6 +124,31 @@ CA_EVENT_ECN_IS_CE: Final = 5
 CA_ACK_SLOWPATH: Final = 1
 CA_ACK_WIN_UPDATE: Final = 2
 CA_ACK_ECE: Final = 4
+
+# what an ACK did and said (tcp_input.c)
+FLAG_DATA: Final = 0x01  # the segment contained data
+FLAG_WIN_UPDATE: Final = 0x02
+FLAG_DATA_ACKED: Final = 0x04  # data was acknowledged
+FLAG_RETRANS_DATA_ACKED: Final = 0x08  # some of it had been sent again
+FLAG_SYN_ACKED: Final = 0x10
+FLAG_DATA_SACKED: Final = 0x20  # newly SACKed
+FLAG_ECE: Final = 0x40
+FLAG_LOST_RETRANS: Final = 0x80  # a retransmission was lost too
+FLAG_SLOWPATH: Final = 0x100  # do not skip the window update
+FLAG_ORIG_SACK_ACKED: Final = 0x200  # data never sent again was delivered
+FLAG_SND_UNA_ADVANCED: Final = 0x400
+FLAG_DSACKING_ACK: Final = 0x800
+FLAG_SET_XMIT_TIMER: Final = 0x1000
+FLAG_SACK_RENEGING: Final = 0x2000
+FLAG_UPDATE_TS_RECENT: Final = 0x4000
+FLAG_NO_CHALLENGE_ACK: Final = 0x8000
+FLAG_ACK_MAYBE_DELAYED: Final = 0x10000
+FLAG_DSACK_TLP: Final = 0x20000
+
+FLAG_ACKED: Final = FLAG_DATA_ACKED | FLAG_SYN_ACKED
+FLAG_NOT_DUP: Final = FLAG_DATA | FLAG_WIN_UPDATE | FLAG_ACKED
+FLAG_CA_ALERT: Final = FLAG_DATA_SACKED | FLAG_ECE | FLAG_DSACKING_ACK
+FLAG_FORWARD_PROGRESS: Final = FLAG_ACKED | FLAG_DATA_SACKED
 
 # Header prediction compares the flags and the window, the data offset being implied by the length (tcp_flag_word).
 TCP_FLAG_CWR: Final = 0x0080_0000
@@ -346,26 +364,17 @@ def tcp_current_ssthresh(sk: TcpSock) -> int:
     return max(sk.snd_ssthresh, (sk.snd_cwnd >> 1) + (sk.snd_cwnd >> 2))
 
 
-def tcp_max_tso_deferred_mss(tp: TcpSock) -> int:
-    return 3
-
 
 def tcp_skb_pcount(skb: SkBuff) -> int:
     """Packets on the wire that a queued skb stands for."""
     return skb.gso_segs
 
 
-def tcp_skb_mss(skb: SkBuff) -> int:
-    return skb.gso_size
-
 
 def tcp_skb_seglen(skb: SkBuff) -> int:
     """The size of one packet of `skb`."""
     return skb.len if skb.gso_segs <= 1 else skb.gso_size
 
-
-def tcp_skb_is_last(sk: Sock, skb: SkBuff) -> bool:
-    return skb.next is None
 
 
 def tcp_is_cwnd_limited(sk: TcpSock) -> bool:
@@ -439,9 +448,6 @@ def tcp_clear_options(rx_opt: TcpOptionsReceived) -> None:
     rx_opt.wscale_ok = False
     rx_opt.snd_wscale = 0
 
-
-def tcp_accecn_none(sk: TcpSock) -> bool:
-    return True
 
 
 # -- the write and retransmit queues ---------------------------------------------------------------------------------------
@@ -518,9 +524,6 @@ def tcp_highest_sack_seq(tp: TcpSock) -> int:
     return tp.snd_nxt if skb is None else skb.seq
 
 
-def tcp_advance_highest_sack(sk: TcpSock, skb: SkBuff) -> None:
-    sk.highest_sack = skb.next
-
 
 def tcp_highest_sack_reset(sk: TcpSock) -> None:
     sk.highest_sack = tcp_rtx_queue_head(sk)
@@ -535,9 +538,6 @@ def tcp_clear_all_retrans_hints(tp: TcpSock) -> None:
     tp.retransmit_skb_hint = None
 
 
-def tcp_push_pending_needed(sk: TcpSock) -> bool:
-    return sk.sk_write_queue.head is not None
-
 
 def forced_push(tp: TcpSock) -> bool:
     """More than half of the largest window was written since the last PSH."""
@@ -548,12 +548,6 @@ def tcp_skb_can_collapse_to(skb: SkBuff) -> bool:
     return not skb.eor
 
 
-def tcp_update_wl(tp: TcpSock, seq: int) -> None:
-    tp.snd_wl1 = seq
-
-
-def tcp_init_wl(tp: TcpSock, seq: int) -> None:
-    tp.snd_wl1 = seq
 
 
 def tcp_skb_sent_after(t1: int, t2: int, seq1: int, seq2: int) -> bool:
@@ -632,31 +626,10 @@ def tcp_out_of_memory(sk: Sock) -> bool:
     return sk.sk_wmem_queued > 2 * TCP_SKB_MIN_TRUESIZE and mem is not None and sk.sk_prot.memory_allocated > mem[2]
 
 
-def tcp_half_open(sk: Sock) -> bool:
-    return sk.sk_state == TCP_SYN_SENT or sk.sk_state == TCP_SYN_RECV
 
-
-def tcp_rcv_shut(sk: Sock) -> bool:
-    return sk.sk_shutdown & RCV_SHUTDOWN != 0
-
-
-def tcp_stat(net: Net, mib: int) -> None:
-    """NET_INC_STATS, for callers that prefer a call."""
-    net.net_statistics[mib] += 1
 
 
 def tcp_urg_mode(tp: TcpSock) -> bool:
     return tp.snd_una != tp.snd_up
 
 
-def tcp_init_nondata_flags(flags: int) -> int:
-    return flags | TCPHDR_ACK
-
-
-def tcp_sack_permitted(rx_opt: TcpOptionsReceived) -> bool:
-    return rx_opt.sack_ok & TCP_SACK_SEEN != 0
-
-
-def seq_max(a: int, b: int) -> int:
-    """The later of two sequence numbers."""
-    return b if before(a, b) else a

@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from afinet.net.ipv4.tcp_inline import tcp_skb_sent_after, tcp_stamp_us_delta
-from afinet.net.ipv4.tcp_sock import TCPCB_RETRANS, TCPCB_SACKED_RETRANS, after
+from afinet.net.ipv4.tcp_sock import TCPCB_RETRANS, after
+from afinet.wire.tcp_options import ParsedOptions
 
 if TYPE_CHECKING:
     from afinet.net.core.skbuff import SkBuff
@@ -59,6 +60,21 @@ class RateSample:
         self.is_app_limited: bool = False
         self.is_retrans: bool = False
         self.is_ack_delayed: bool = False
+
+
+class TcpSacktagState:
+    """struct tcp_sacktag_state, with the rate sample: the scratch of one ACK. One a Kernel, used again for each."""
+
+    __slots__ = ("first_sackt", "flag", "last_sackt", "parsed", "rate", "reord", "sack_delivered")
+
+    def __init__(self) -> None:
+        self.first_sackt: int = 0  # when the first and the last newly SACKed, never retransmitted segment were sent (ns)
+        self.last_sackt: int = 0
+        self.reord: int = 0  # the lowest sequence number that came late
+        self.sack_delivered: int = 0
+        self.flag: int = 0
+        self.rate: RateSample = RateSample()
+        self.parsed: ParsedOptions = ParsedOptions()
 
 
 def tcp_rate_skb_sent(tp: TcpSock, skb: SkBuff) -> None:
@@ -137,7 +153,3 @@ def tcp_rate_check_app_limited(sk: TcpSock) -> None:
         and sk.lost_out <= sk.retrans_out
     ):
         sk.app_limited = (sk.delivered + sk.packets_out - sk.sacked_out - sk.lost_out + sk.retrans_out) or 1
-
-
-def tcp_was_retransmitted(skb: SkBuff) -> bool:
-    return skb.sacked & TCPCB_SACKED_RETRANS != 0

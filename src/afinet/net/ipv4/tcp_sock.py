@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from afinet.net.core.skbuff import SkBuff
     from afinet.net.core.sock import Proto, Sock
     from afinet.net.ipv4.inet_hashtables import InetBind2Bucket, InetBindBucket
-    from afinet.net.ipv4.tcp_ipv4_reply import TcpRequestSockAfOps
     from afinet.net.ipv4.tcp_fastopen import TcpFastopenRequest
+    from afinet.net.ipv4.tcp_ipv4_reply import TcpRequestSockAfOps
     from afinet.net.ipv4.tcp_queue import TcpSkbQueue, TsortedQueue
 
 TCP_SACK_SEEN: Final = 1

@@ -1,0 +1,1088 @@
+"""net/ipv4/tcp_input.c, its part that takes in data: the receive queue, the queue of what came out of order, the SACK blocks that tell
+of it, memory, the window's growth, urgent data.
+
+Call order: tcp_data_queue -> in order: tcp_queue_rcv, tcp_event_data_recv, tcp_fin, tcp_ofo_queue; out of order: tcp_data_queue_ofo,
+tcp_sack_new_ofo_skb; then tcp_ack_snd_check decides whether an ACK goes now, later (delayed), or with others (compressed).
+
+Payload stays the pieces of bytes that the sender wrote: neighbouring segments are coalesced by joining lists of pieces, at most 17 as in
+an skb of Linux. When the buffer is overcommitted, small pieces are joined (tcp_collapse), then the out-of-order queue is pruned, then
+data is dropped.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from afinet.kernel.timer import TimerList
+from afinet.net.core.drop_reason import (
+    SKB_DROP_REASON_NOT_SPECIFIED,
+    SKB_DROP_REASON_PROTO_MEM,
+    SKB_DROP_REASON_TCP_OFO_DROP,
+    SKB_DROP_REASON_TCP_OFO_QUEUE_PRUNE,
+    SKB_DROP_REASON_TCP_OFOMERGE,
+    SKB_DROP_REASON_TCP_OLD_DATA,
+    SKB_DROP_REASON_TCP_OVERWINDOW,
+    SKB_DROP_REASON_TCP_ZEROWINDOW,
+)
+from afinet.net.core.skbuff import (
+    DESTRUCTOR_NONE,
+    DESTRUCTOR_RFREE,
+    SkBuff,
+    consume_skb,
+    kfree_skb_reason,
+    skb_pieces,
+    skb_queue_tail,
+    skb_set_owner_r,
+    skb_tobytes,
+    skb_unlink,
+)
+from afinet.net.core.sock import (
+    SOCK_DEAD,
+    SOCK_DONE,
+    SOCK_URGINLINE,
+    sk_mem_charge,
+    sk_rmem_schedule,
+    sock_flag,
+    sock_hold,
+    sock_put,
+    sock_set_flag,
+)
+from afinet.net.ipv4 import tcp, tcp_ack, tcp_minisocks, tcp_output, tcp_sockopt
+from afinet.net.ipv4.inet_sock import (
+    ICSK_ACK_NOMEM,
+    ICSK_ACK_NOW,
+    ICSK_ACK_PUSHED,
+    ICSK_ACK_PUSHED2,
+    ICSK_ACK_SCHED,
+)
+from afinet.net.ipv4.tcp_inline import (
+    MAX_TCP_HEADER,
+    TCP_ATO_MIN,
+    TCP_CHRONO_SNDBUF_LIMITED,
+    TCP_ECN_DEMAND_CWR,
+    TCP_ECN_OK,
+    TCP_ECN_SEEN,
+    TCP_FASTRETRANS_THRESH,
+    TCP_INIT_CWND,
+    TCP_MAX_QUICKACKS,
+    TCP_MIN_MSS,
+    TCP_MSS_DEFAULT,
+    TCP_URG_NOTYET,
+    TCP_URG_VALID,
+    TCPF_ACK_DEFERRED,
+    TCPF_DELACK_TIMER_DEFERRED,
+    inet_csk_enter_pingpong_mode,
+    inet_csk_exit_pingpong_mode,
+    inet_csk_in_pingpong_mode,
+    tcp_epollin_ready,
+    tcp_fast_path_check,
+    tcp_full_space,
+    tcp_mstamp_refresh,
+    tcp_receive_window,
+    tcp_space,
+    tcp_space_from_win,
+    tcp_under_memory_pressure,
+    tcp_win_from_space,
+)
+from afinet.net.ipv4.tcp_queue import TcpSkbQueue
+from afinet.net.ipv4.tcp_sock import TCPHDR_CWR, TCPHDR_FIN, TCPHDR_PSH, TCPHDR_SYN, TCPHDR_URG, TcpSock, after, before
+from afinet.uapi.rtnetlink import RTAX_QUICKACK
+from afinet.uapi.snmp import (
+    LINUX_MIB_DELAYEDACKLOST,
+    LINUX_MIB_OFOPRUNED,
+    LINUX_MIB_PRUNECALLED,
+    LINUX_MIB_RCVPRUNED,
+    LINUX_MIB_TCPACKCOMPRESSED,
+    LINUX_MIB_TCPDSACKOFOSENT,
+    LINUX_MIB_TCPDSACKOLDSENT,
+    LINUX_MIB_TCPOFODROP,
+    LINUX_MIB_TCPOFOMERGE,
+    LINUX_MIB_TCPOFOQUEUE,
+    LINUX_MIB_TCPRCVCOALESCE,
+    LINUX_MIB_TCPRCVCOLLAPSED,
+    LINUX_MIB_TCPRCVQDROP,
+    LINUX_MIB_TCPZEROWINDOWDROP,
+)
+from afinet.uapi.socket import RCV_SHUTDOWN, SOCK_NOSPACE, SOCK_RCVBUF_LOCK, SOCK_SNDBUF_LOCK
+from afinet.uapi.tcp import TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_SYN_RECV, TCP_TIME_WAIT
+from afinet.wire import be
+
+_MAX_SKB_FRAGS: Final = 17
+_TCP_SACK_BLOCKS_EXPECTED: Final = 2
+_COLLAPSE_SIZE: Final = 16384
+
+
+# -- what the peer's segments look like ------------------------------------------------------------------------------------
+
+
+def tcp_initialize_rcv_mss(sk: TcpSock) -> None:
+    """A first guess of the peer's segment size, to be corrected by what comes."""
+    hint = min(sk.advmss, sk.mss_cache, sk.rcv_wnd // 2, TCP_MSS_DEFAULT)
+    sk.icsk_ack_rcv_mss = max(hint, TCP_MIN_MSS)
+
+
+def tcp_measure_rcv_mss(sk: TcpSock, skb: SkBuff) -> None:
+    """How large the peer's full segments are (rcv_mss), and how much of the memory they take is payload (scaling_ratio)."""
+    last_seg_size = sk.icsk_ack_last_seg_size
+    sk.icsk_ack_last_seg_size = 0
+    size = skb.gso_size or skb.len
+    rcv_mss = sk.icsk_ack_rcv_mss
+    if size >= rcv_mss:
+        if size != rcv_mss:
+            ratio = (skb.len << 8) // skb.truesize if skb.truesize else 0
+            ratio = min(ratio, 255) or 1
+            if ratio != sk.scaling_ratio:
+                sk.scaling_ratio = ratio
+                tcp_sockopt.tcp_set_window_clamp(sk, tcp_win_from_space(sk, sk.sk_rcvbuf))
+                if sk.window_clamp < sk.rcvq_space_copied:
+                    sk.rcvq_space_copied = sk.window_clamp
+            sk.icsk_ack_rcv_mss = size if size < sk.advmss else sk.advmss
+        # A full segment that is pushed ends a write: no more may come soon, so do not let the ACK wait for it.
+        if skb.tcp_flags & TCPHDR_PSH:
+            sk.icsk_ack_pending |= ICSK_ACK_PUSHED
+        return
+    # Smaller: perhaps full, with SACK blocks aboard. The length with the header does not vary then.
+    size += skb.data - skb.transport_header
+    if size >= TCP_MSS_DEFAULT + 20 or (
+        size >= TCP_MIN_MSS + 20 and not skb.tcp_flags & (TCPHDR_FIN | TCPHDR_URG | TCPHDR_SYN | TCPHDR_PSH)
+    ):
+        size -= sk.tcp_header_len
+        sk.icsk_ack_last_seg_size = size
+        if size == last_seg_size:
+            sk.icsk_ack_rcv_mss = size
+            return
+    if sk.icsk_ack_pending & ICSK_ACK_PUSHED:
+        sk.icsk_ack_pending |= ICSK_ACK_PUSHED2
+    sk.icsk_ack_pending |= ICSK_ACK_PUSHED
+
+
+def tcp_incr_quickack(sk: TcpSock, max_quickacks: int) -> None:
+    quickacks = sk.rcv_wnd // (2 * sk.icsk_ack_rcv_mss) or 2
+    if quickacks > max_quickacks:
+        quickacks = max_quickacks
+    if quickacks > sk.icsk_ack_quick:
+        sk.icsk_ack_quick = quickacks
+
+
+def tcp_enter_quickack_mode(sk: TcpSock, max_quickacks: int) -> None:
+    """Acknowledge the next segments at once."""
+    tcp_incr_quickack(sk, max_quickacks)
+    inet_csk_exit_pingpong_mode(sk)
+    sk.icsk_ack_ato = TCP_ATO_MIN
+
+
+def tcp_in_quickack_mode(sk: TcpSock) -> bool:
+    if sk.icsk_ack_quick and not inet_csk_in_pingpong_mode(sk):
+        return True
+    dst = sk.sk_dst_cache
+    return dst is not None and dst.metrics is not None and dst.metrics[RTAX_QUICKACK - 1] != 0
+
+
+def tcp_data_ecn_check(sk: TcpSock, skb: SkBuff) -> None:
+    """RFC 3168, 6.1.3: congestion experienced is echoed until CWR comes."""
+    if not sk.ecn_flags & TCP_ECN_OK:
+        return
+    ecn = skb.head[skb.network_header + 1] & 3
+    if ecn == 0:
+        # The peer stopped marking: probably retransmissions, which should be acknowledged quickly.
+        if sk.ecn_flags & TCP_ECN_SEEN:
+            tcp_enter_quickack_mode(sk, 2)
+        return
+    if ecn == 3 and not sk.ecn_flags & TCP_ECN_DEMAND_CWR:
+        tcp_enter_quickack_mode(sk, 2)
+        sk.ecn_flags |= TCP_ECN_DEMAND_CWR
+    sk.ecn_flags |= TCP_ECN_SEEN
+
+
+# -- the receive buffer ----------------------------------------------------------------------------------------------------
+
+
+def tcp_sndbuf_expand(sk: TcpSock) -> None:
+    """Room for two windows, each segment counted with its overhead."""
+    per_mss = max(sk.rx_opt.mss_clamp, sk.mss_cache) + MAX_TCP_HEADER + 320
+    per_mss = (1 << (per_mss - 1).bit_length()) + 256
+    nr_segs = max(TCP_INIT_CWND, sk.snd_cwnd, sk.reordering + 1)
+    ca = sk.icsk_ca_ops
+    sndmem = (2 if ca is None else ca.sndbuf_expand(sk)) * nr_segs * per_mss
+    if sk.sk_sndbuf < sndmem:
+        sk.sk_sndbuf = min(sndmem, sk.sk_net.ipv4.sysctl_tcp_wmem[2])
+
+
+def tcp_init_buffer_space(sk: TcpSock) -> None:
+    """The connection is established: what the buffers are to be."""
+    app_win = sk.sk_net.ipv4.sysctl_tcp_app_win
+    if not sk.sk_userlocks & SOCK_SNDBUF_LOCK:
+        tcp_sndbuf_expand(sk)
+    tcp_mstamp_refresh(sk)
+    sk.rcvq_space_time = sk.tcp_mstamp
+    sk.rcvq_space_seq = sk.copied_seq
+    maxwin = tcp_full_space(sk)
+    if sk.window_clamp >= maxwin:
+        sk.window_clamp = maxwin
+        if app_win and maxwin > 4 * sk.advmss:
+            sk.window_clamp = max(maxwin - (maxwin >> app_win), 4 * sk.advmss)
+    if app_win and sk.window_clamp > 2 * sk.advmss and sk.window_clamp + sk.advmss > maxwin:
+        sk.window_clamp = max(2 * sk.advmss, maxwin - sk.advmss)
+    sk.rcv_ssthresh = min(sk.rcv_ssthresh, sk.window_clamp)
+    sk.snd_cwnd_stamp = sk.kernel.now
+    sk.rcvq_space_copied = min(sk.rcv_ssthresh, sk.rcv_wnd, TCP_INIT_CWND * sk.advmss)
+
+
+def tcp_grow_window(sk: TcpSock, skb: SkBuff) -> None:
+    """Slow start of the window that is offered: by two segments for each that came, as long as their overhead is bearable."""
+    room = min(sk.window_clamp, tcp_space(sk)) - sk.rcv_ssthresh
+    if room <= 0:
+        return
+    if tcp_under_memory_pressure(sk):
+        tcp_output.tcp_adjust_rcv_ssthresh(sk)
+        return
+    size = skb.len
+    truesize = tcp_win_from_space(sk, skb.truesize)
+    incr = 0
+    if truesize <= size:
+        incr = 2 * sk.advmss
+    else:
+        # Small segments may still grow a small window.
+        truesize >>= 1
+        window = tcp_win_from_space(sk, sk.sk_net.ipv4.sysctl_tcp_rmem[2]) >> 1
+        while sk.rcv_ssthresh <= window:
+            if truesize <= size:
+                incr = 2 * sk.icsk_ack_rcv_mss
+                break
+            truesize >>= 1
+            window >>= 1
+    if incr:
+        incr = max(incr, 2 * size)
+        sk.rcv_ssthresh += min(room, incr)
+        sk.icsk_ack_quick |= 1
+
+
+def tcp_clamp_window(sk: TcpSock) -> None:
+    """The buffer is overcommitted: let it be as large as what is in it, and offer little."""
+    rmem2 = sk.sk_net.ipv4.sysctl_tcp_rmem[2]
+    sk.icsk_ack_quick = 0
+    mem = sk.sk_prot.sysctl_mem
+    if (
+        sk.sk_rcvbuf < rmem2
+        and not sk.sk_userlocks & SOCK_RCVBUF_LOCK
+        and not tcp_under_memory_pressure(sk)
+        and (mem is None or sk.sk_prot.memory_allocated < mem[0])
+    ):
+        sk.sk_rcvbuf = min(sk.sk_rmem_alloc, rmem2)
+    if sk.sk_rmem_alloc > sk.sk_rcvbuf:
+        sk.rcv_ssthresh = min(sk.window_clamp, 2 * sk.advmss)
+
+
+def tcp_rcv_rtt_update(tp: TcpSock, sample: int, win_dep: bool) -> None:
+    """The receiver's estimate of the RTT (us << 3). One that depends on the window is an upper bound only."""
+    old = tp.rcv_rtt_us
+    m = sample << 3
+    if old == 0 or m < old:
+        tp.rcv_rtt_us = m
+        return
+    # not while the program lags behind
+    if win_dep or tp.rcv_nxt != tp.copied_seq:
+        return
+    tp.rcv_rtt_us = old - (old >> 3) + sample
+
+
+def tcp_rcv_rtt_measure(tp: TcpSock) -> None:
+    """Without timestamps: the time in which a window of data comes in."""
+    if tp.rcv_rtt_time:
+        if before(tp.rcv_nxt, tp.rcv_rtt_seq):
+            return
+        tcp_rcv_rtt_update(tp, (tp.tcp_mstamp - tp.rcv_rtt_time) // 1000 or 1, True)
+    tp.rcv_rtt_seq = (tp.rcv_nxt + tp.rcv_wnd) & 0xFFFFFFFF
+    tp.rcv_rtt_time = tp.tcp_mstamp
+
+
+def tcp_rcv_rtt_measure_ts(sk: TcpSock, skb: SkBuff) -> None:
+    """With timestamps: a full segment that echoes a new one of ours."""
+    tsecr = sk.rx_opt.rcv_tsecr
+    if tsecr == sk.rcv_rtt_last_tsecr:
+        return
+    sk.rcv_rtt_last_tsecr = tsecr
+    if (skb.end_seq - skb.seq) & 0xFFFFFFFF >= sk.icsk_ack_rcv_mss:
+        delta = tcp_ack.tcp_rtt_tsopt_us(sk, 0)
+        if delta > 0:
+            tcp_rcv_rtt_update(sk, delta, False)
+
+
+def tcp_rcvbuf_grow(sk: TcpSock, newval: int) -> None:
+    """The program took `newval` bytes in an RTT: twice that should fit, and more while the sender may still be in slow start."""
+    oldval = sk.rcvq_space_copied
+    sk.rcvq_space_copied = newval
+    net = sk.sk_net.ipv4
+    if not net.sysctl_tcp_moderate_rcvbuf or sk.sk_userlocks & SOCK_RCVBUF_LOCK:
+        return
+    rcvwin = newval << 1
+    if oldval > 0:
+        rcvwin += rcvwin * (newval - oldval) // oldval << 1
+    ofo = sk.out_of_order_queue
+    if ofo is not None and ofo.tail is not None:
+        rcvwin += (ofo.tail.end_seq - sk.rcv_nxt) & 0xFFFFFFFF
+    rcvbuf = min(tcp_space_from_win(sk, rcvwin), net.sysctl_tcp_rmem[2])
+    if rcvbuf > sk.sk_rcvbuf:
+        sk.sk_rcvbuf = rcvbuf
+        sk.window_clamp = tcp_win_from_space(sk, rcvbuf)
+
+
+def tcp_rcv_space_adjust(sk: TcpSock) -> None:
+    """Receive buffer autotuning (dynamic right-sizing). Called when the program has taken data."""
+    tcp_mstamp_refresh(sk)
+    rtt = sk.rcv_rtt_us
+    if rtt == 0 or (sk.tcp_mstamp - sk.rcvq_space_time) // 1000 < rtt >> 3:
+        return
+    copied = (sk.copied_seq - sk.rcvq_space_seq) & 0xFFFFFFFF
+    # what is still queued came in the same time
+    copied -= (sk.rcv_nxt - sk.copied_seq) & 0xFFFFFFFF
+    if copied > sk.rcvq_space_copied:
+        tcp_rcvbuf_grow(sk, copied)
+    sk.rcvq_space_seq = sk.copied_seq
+    sk.rcvq_space_time = sk.tcp_mstamp
+
+
+def tcp_event_data_recv(sk: TcpSock, skb: SkBuff) -> None:
+    """Data came in order: sizes, times, and the rhythm that delayed ACKs go by."""
+    sk.icsk_ack_pending |= ICSK_ACK_SCHED
+    size = skb.len
+    if size != sk.icsk_ack_rcv_mss or skb.tcp_flags & TCPHDR_PSH or sk.icsk_ack_last_seg_size or skb.gso_size:
+        tcp_measure_rcv_mss(sk, skb)
+    if not sk.rcv_rtt_time or (sk.rcv_nxt - sk.rcv_rtt_seq) & 0xFFFFFFFF < 0x80000000:
+        tcp_rcv_rtt_measure(sk)
+    now = sk.kernel.now
+    ato = sk.icsk_ack_ato
+    if not ato:
+        # the first data of the connection
+        tcp_incr_quickack(sk, TCP_MAX_QUICKACKS)
+        sk.icsk_ack_ato = TCP_ATO_MIN
+    else:
+        m = now - sk.icsk_ack_lrcvtime
+        if m <= TCP_ATO_MIN >> 1:
+            sk.icsk_ack_ato = (ato >> 1) + (TCP_ATO_MIN >> 1)
+        elif m < ato:
+            ato = (ato >> 1) + m
+            sk.icsk_ack_ato = ato if ato < sk.icsk_rto else sk.icsk_rto
+        elif m > sk.icsk_rto:
+            # The sender was silent for long: it may begin with a small window again.
+            tcp_incr_quickack(sk, TCP_MAX_QUICKACKS)
+    sk.icsk_ack_lrcvtime = now
+    if sk.ecn_flags:
+        tcp_data_ecn_check(sk, skb)
+    if size >= 128 and sk.rcv_ssthresh < sk.window_clamp:
+        tcp_grow_window(sk, skb)
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------------
+
+
+def tcp_can_ingest(sk: TcpSock) -> bool:
+    return sk.sk_rmem_alloc <= sk.sk_rcvbuf
+
+
+def tcp_try_rmem_schedule(sk: TcpSock, skb: SkBuff) -> bool:
+    """Make sure of memory for `skb`. False: there is none."""
+    size = skb.truesize
+    if not tcp_can_ingest(sk) or not sk_rmem_schedule(sk, size):
+        if tcp_prune_queue(sk, skb) < 0:
+            return False
+        while not sk_rmem_schedule(sk, size):
+            if not tcp_prune_ofo_queue(sk, skb):
+                return False
+    return True
+
+
+def tcp_collapse_one(sk: TcpSock, skb: SkBuff, next_skb: SkBuff) -> None:
+    """Copy what two segments hold into one."""
+    piece = b"".join(skb_pieces(skb, 0, skb.len) + skb_pieces(next_skb, 0, next_skb.len))
+    skb.head = b""
+    skb.data = 0
+    skb.tail = 0
+    skb.transport_header = 0
+    skb.frags = [piece]
+    skb.len = len(piece)
+    skb.data_len = len(piece)
+    skb.end_seq = next_skb.end_seq
+    skb.tcp_flags |= next_skb.tcp_flags
+    saved = next_skb.truesize - next_skb.len
+    if skb.destructor == DESTRUCTOR_RFREE:
+        # the overhead of the second is gone: the first takes its payload over
+        skb.truesize += next_skb.len
+        next_skb.truesize = saved
+    consume_skb(next_skb)
+    sk.sk_net.net_statistics[LINUX_MIB_TCPRCVCOLLAPSED] += 1
+
+
+def tcp_collapse(sk: TcpSock) -> None:
+    """Join neighbours of the receive queue whose overhead is large."""
+    queue = sk.sk_receive_queue
+    skb = queue.head
+    while skb is not None:
+        next_skb = skb.next
+        if (
+            next_skb is not None
+            and next_skb.seq == skb.end_seq
+            and not (skb.tcp_flags | next_skb.tcp_flags) & (TCPHDR_SYN | TCPHDR_FIN)
+            and skb.len + next_skb.len <= _COLLAPSE_SIZE
+        ):
+            skb_unlink(queue, next_skb)
+            tcp_collapse_one(sk, skb, next_skb)
+            if tcp_can_ingest(sk):
+                return
+        else:
+            skb = next_skb
+
+
+def tcp_collapse_ofo_queue(sk: TcpSock) -> None:
+    queue = sk.out_of_order_queue
+    skb = None if queue is None else queue.head
+    while skb is not None and queue is not None:
+        next_skb = skb.next
+        if (
+            next_skb is not None
+            and next_skb.seq == skb.end_seq
+            and not (skb.tcp_flags | next_skb.tcp_flags) & (TCPHDR_SYN | TCPHDR_FIN)
+            and skb.len + next_skb.len <= _COLLAPSE_SIZE
+        ):
+            queue.unlink(next_skb)
+            tcp_collapse_one(sk, skb, next_skb)
+        else:
+            skb = next_skb
+
+
+def tcp_prune_ofo_queue(sk: TcpSock, in_skb: SkBuff) -> bool:
+    """Throw away from the end of the out-of-order queue, an eighth of the buffer at a time. Says whether anything went."""
+    queue = sk.out_of_order_queue
+    if queue is None:
+        return False
+    pruned = False
+    goal = sk.sk_rcvbuf >> 3
+    while queue.tail is not None:
+        skb = queue.tail
+        if after(in_skb.seq, skb.seq):
+            break  # what comes would be thrown away next
+        pruned = True
+        queue.unlink(skb)
+        goal -= skb.truesize
+        kfree_skb_reason(sk.sk_net, skb, SKB_DROP_REASON_TCP_OFO_QUEUE_PRUNE)
+        if goal <= 0:
+            if tcp_can_ingest(sk) and not tcp_under_memory_pressure(sk):
+                break
+            goal = sk.sk_rcvbuf >> 3
+    if queue.head is None:
+        sk.out_of_order_queue = None
+    if pruned:
+        sk.sk_net.net_statistics[LINUX_MIB_OFOPRUNED] += 1
+        # What was SACKed is gone: the sender has to be ready for that (RFC 2018, 8).
+        if sk.rx_opt.sack_ok:
+            tcp_sack_reset(sk)
+    return pruned
+
+
+def tcp_prune_queue(sk: TcpSock, in_skb: SkBuff) -> int:
+    """Make room: by a larger buffer, by collapsing, by pruning. -1: in vain, the segment has to be dropped."""
+    if not sk.sk_rmem_alloc:
+        return -1
+    stats = sk.sk_net.net_statistics
+    stats[LINUX_MIB_PRUNECALLED] += 1
+    if not tcp_can_ingest(sk):
+        tcp_clamp_window(sk)
+    elif tcp_under_memory_pressure(sk):
+        tcp_output.tcp_adjust_rcv_ssthresh(sk)
+    if tcp_can_ingest(sk):
+        return 0
+    tcp_collapse_ofo_queue(sk)
+    tcp_collapse(sk)
+    if tcp_can_ingest(sk):
+        return 0
+    tcp_prune_ofo_queue(sk, in_skb)
+    if tcp_can_ingest(sk):
+        return 0
+    stats[LINUX_MIB_RCVPRUNED] += 1
+    sk.pred_flags = 0
+    return -1
+
+
+# -- SACK and D-SACK, to be sent -------------------------------------------------------------------------------------------
+
+
+def tcp_sack_reset(sk: TcpSock) -> None:
+    sk.rx_opt.num_sacks = 0
+    sk.selective_acks = None
+    sk.duplicate_sack = None
+
+
+def tcp_dsack_set(sk: TcpSock, seq: int, end_seq: int) -> None:
+    """[seq, end_seq) came twice: say so in the next ACK (RFC 2883)."""
+    if sk.rx_opt.sack_ok and sk.sk_net.ipv4.sysctl_tcp_dsack:
+        mib = LINUX_MIB_TCPDSACKOLDSENT if before(seq, sk.rcv_nxt) else LINUX_MIB_TCPDSACKOFOSENT
+        sk.sk_net.net_statistics[mib] += 1
+        sk.duplicate_sack = [seq, end_seq]
+
+
+def tcp_dsack_extend(sk: TcpSock, seq: int, end_seq: int) -> None:
+    block = sk.duplicate_sack
+    if block is None:
+        tcp_dsack_set(sk, seq, end_seq)
+    elif not after(seq, block[1]) and not after(block[0], end_seq):
+        if before(seq, block[0]):
+            block[0] = seq
+        if after(end_seq, block[1]):
+            block[1] = end_seq
+
+
+def tcp_sack_new_ofo_skb(sk: TcpSock, seq: int, end_seq: int) -> None:
+    """[seq, end_seq) came out of order: its block, grown by it, is the first of the next ACK (RFC 2018, 4)."""
+    sacks = sk.selective_acks
+    if sacks is None:
+        sk.selective_acks = [seq, end_seq]
+        sk.rx_opt.num_sacks = 1
+        return
+    n = len(sacks)
+    i = 0
+    while i < n:
+        start = sacks[i]
+        end = sacks[i + 1]
+        if not after(seq, end) and not after(start, end_seq):
+            if i >= 2 * _TCP_SACK_BLOCKS_EXPECTED:
+                tcp_sack_compress_send_ack(sk)
+            if before(seq, start):
+                start = seq
+            if after(end_seq, end):
+                end = end_seq
+            del sacks[i : i + 2]
+            # It may touch others now.
+            j = 0
+            while j < len(sacks):
+                if not after(sacks[j], end) and not after(start, sacks[j + 1]):
+                    if before(sacks[j], start):
+                        start = sacks[j]
+                    if after(sacks[j + 1], end):
+                        end = sacks[j + 1]
+                    del sacks[j : j + 2]
+                    j = 0
+                else:
+                    j += 2
+            sk.selective_acks = [start, end, *sacks]
+            sk.rx_opt.num_sacks = len(sacks) // 2 + 1
+            return
+        i += 2
+    if i >= 2 * _TCP_SACK_BLOCKS_EXPECTED:
+        tcp_sack_compress_send_ack(sk)
+    sk.selective_acks = [seq, end_seq, *sacks[:6]]
+    sk.rx_opt.num_sacks = min(n // 2 + 1, 4)
+
+
+def tcp_sack_remove(sk: TcpSock) -> None:
+    """Blocks that rcv_nxt has reached are told no more."""
+    sacks = sk.selective_acks
+    if sacks is None or sk.out_of_order_queue is None:
+        sk.selective_acks = None
+        sk.rx_opt.num_sacks = 0
+        return
+    left: list[int] = []
+    rcv_nxt = sk.rcv_nxt
+    i = 0
+    while i < len(sacks):
+        if before(rcv_nxt, sacks[i]):
+            left.append(sacks[i])
+            left.append(sacks[i + 1])
+        i += 2
+    sk.selective_acks = left or None
+    sk.rx_opt.num_sacks = len(left) // 2
+
+
+def tcp_send_dupack(sk: TcpSock, skb: SkBuff) -> None:
+    """A segment that is not acceptable: tell the peer where we are."""
+    if skb.end_seq != skb.seq and before(skb.seq, sk.rcv_nxt):
+        sk.sk_net.net_statistics[LINUX_MIB_DELAYEDACKLOST] += 1
+        tcp_enter_quickack_mode(sk, TCP_MAX_QUICKACKS)
+        if sk.rx_opt.sack_ok and sk.sk_net.ipv4.sysctl_tcp_dsack:
+            end_seq = sk.rcv_nxt if after(skb.end_seq, sk.rcv_nxt) else skb.end_seq
+            tcp_dsack_set(sk, skb.seq, end_seq)
+    tcp_output.tcp_send_ack(sk)
+
+
+# -- the queues ------------------------------------------------------------------------------------------------------------
+
+
+def tcp_rcv_nxt_update(tp: TcpSock, seq: int) -> None:
+    tp.bytes_received += (seq - tp.rcv_nxt) & 0xFFFFFFFF
+    tp.rcv_nxt = seq
+
+
+def tcp_try_coalesce(sk: TcpSock, to: SkBuff, skb: SkBuff) -> bool:
+    """Append `skb`, its header pulled, to `to`, which it follows. True: `skb` is empty now and its owner's to free."""
+    if skb.seq != to.end_seq or to.tcp_flags & TCPHDR_FIN:
+        return False
+    have = to.frags
+    if skb.data_len == skb.len:
+        more = skb.frags
+        if more is None:
+            more = []
+    else:
+        more = skb_pieces(skb, 0, skb.len)
+    if have is None:
+        to.frags = more[:] or None
+    else:
+        if len(have) + len(more) > _MAX_SKB_FRAGS:
+            return False
+        to.frags = have + more
+    size = skb.len
+    to.data_len += size
+    to.len += size
+    to.end_seq = skb.end_seq
+    to.ack_seq = skb.ack_seq
+    to.tcp_flags |= skb.tcp_flags
+    to.truesize += size
+    sk.sk_rmem_alloc += size
+    sk_mem_charge(sk, size)
+    sk.sk_net.net_statistics[LINUX_MIB_TCPRCVCOALESCE] += 1
+    return True
+
+
+def tcp_queue_rcv(sk: TcpSock, skb: SkBuff) -> bool:
+    """The next bytes of the stream. True: they went into the last segment, `skb` is not needed any more."""
+    queue = sk.sk_receive_queue
+    tail = queue.tail
+    eaten = tail is not None and tcp_try_coalesce(sk, tail, skb)
+    end_seq = skb.end_seq
+    sk.bytes_received += (end_seq - sk.rcv_nxt) & 0xFFFFFFFF
+    sk.rcv_nxt = end_seq
+    if eaten:
+        return True
+    skb_queue_tail(queue, skb)
+    if skb.destructor != DESTRUCTOR_NONE:
+        skb_set_owner_r(skb, sk)
+    else:
+        skb.sk = sk
+        skb.destructor = DESTRUCTOR_RFREE
+        truesize = skb.truesize
+        sk.sk_rmem_alloc += truesize
+        sk.sk_forward_alloc -= truesize
+    return False
+
+
+def tcp_data_ready(sk: TcpSock) -> None:
+    """Wake a reader, if there is as much as it wants."""
+    if tcp_epollin_ready(sk, sk.sk_rcvlowat) or sock_flag(sk, SOCK_DONE):
+        sk.sk_data_ready()
+
+
+def tcp_ofo_queue_purge(sk: TcpSock) -> None:
+    """skb_rbtree_purge of the out-of-order queue."""
+    queue = sk.out_of_order_queue
+    if queue is None:
+        return
+    sk.out_of_order_queue = None
+    skb = queue.head
+    while skb is not None:
+        following = skb.next
+        skb.next = None
+        skb.prev = None
+        kfree_skb_reason(sk.sk_net, skb, SKB_DROP_REASON_TCP_OFO_DROP)
+        skb = following
+
+
+def tcp_ofo_queue(sk: TcpSock) -> None:
+    """A hole was filled: move what follows it to the receive queue."""
+    queue = sk.out_of_order_queue
+    dsack_high = sk.rcv_nxt
+    while queue is not None and queue.head is not None:
+        skb = queue.head
+        if after(skb.seq, sk.rcv_nxt):
+            return
+        if before(skb.seq, dsack_high):
+            dsack = dsack_high
+            if before(skb.end_seq, dsack_high):
+                dsack_high = skb.end_seq
+            tcp_dsack_extend(sk, skb.seq, dsack)
+        queue.pop_head()
+        if queue.head is None:
+            sk.out_of_order_queue = None
+        if not after(skb.end_seq, sk.rcv_nxt):
+            kfree_skb_reason(sk.sk_net, skb, SKB_DROP_REASON_TCP_OFO_DROP)
+            continue
+        tail = sk.sk_receive_queue.tail
+        eaten = tail is not None and tcp_try_coalesce(sk, tail, skb)
+        tcp_rcv_nxt_update(sk, skb.end_seq)
+        fin = skb.tcp_flags & TCPHDR_FIN
+        if eaten:
+            consume_skb(skb)
+        else:
+            skb_queue_tail(sk.sk_receive_queue, skb)
+        if fin:
+            tcp_fin(sk)  # which purges the rest
+            return
+
+
+def tcp_data_queue_ofo(sk: TcpSock, skb: SkBuff) -> None:
+    """A segment beyond the next byte, its header pulled."""
+    net = sk.sk_net
+    stats = net.net_statistics
+    if sk.ecn_flags:
+        tcp_data_ecn_check(sk, skb)
+    if not tcp_try_rmem_schedule(sk, skb):
+        stats[LINUX_MIB_TCPOFODROP] += 1
+        sk.sk_data_ready()
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_PROTO_MEM)
+        return
+    tcp_measure_rcv_mss(sk, skb)
+    sk.pred_flags = 0
+    sk.icsk_ack_pending |= ICSK_ACK_SCHED
+    sk.rcv_ooopack += max(1, skb.gso_segs)
+    stats[LINUX_MIB_TCPOFOQUEUE] += 1
+    seq = skb.seq
+    end_seq = skb.end_seq
+    is_sack = sk.rx_opt.sack_ok != 0
+    queue = sk.out_of_order_queue
+    queued = _ofo_insert(sk, queue, skb)
+    if is_sack:
+        if queue is None:
+            sk.selective_acks = [seq, end_seq]
+            sk.rx_opt.num_sacks = 1
+        else:
+            tcp_sack_new_ofo_skb(sk, seq, end_seq)
+    if queued:
+        # without SACK, the window stays, so that the ACKs are seen to be duplicates
+        if is_sack:
+            tcp_grow_window(sk, skb)
+        skb_set_owner_r(skb, sk)
+    # Holes take room that an RTT's worth of data does not: let the buffer follow.
+    if sk.sk_socket is not None:
+        tcp_rcvbuf_grow(sk, sk.rcvq_space_copied)
+
+
+def _ofo_insert(sk: TcpSock, queue: TcpSkbQueue | None, skb: SkBuff) -> bool:
+    """Put `skb` into its place, dropping what it doubles. False: it was dropped, or went into another segment."""
+    net = sk.sk_net
+    seq = skb.seq
+    end_seq = skb.end_seq
+    if queue is None:
+        queue = TcpSkbQueue()
+        sk.out_of_order_queue = queue
+        queue.append(skb)
+        return True
+    last = queue.tail
+    assert last is not None
+    # Mostly it comes after all the others.
+    if tcp_try_coalesce(sk, last, skb):
+        if sk.rx_opt.sack_ok:
+            tcp_grow_window(sk, skb)
+        consume_skb(skb)
+        return False
+    if not before(seq, last.end_seq):
+        queue.append(skb)
+        return True
+    prev = queue.find_last_not_after(seq)
+    if prev is not None:
+        if before(seq, prev.end_seq):
+            if not after(end_seq, prev.end_seq):
+                # nothing new
+                net.net_statistics[LINUX_MIB_TCPOFOMERGE] += 1
+                kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_OFOMERGE)
+                tcp_dsack_set(sk, seq, end_seq)
+                return False
+            if after(seq, prev.seq):
+                tcp_dsack_set(sk, seq, prev.end_seq)
+                queue.insert_after(prev, skb)
+            else:
+                # the same start, and longer: it takes the place of the other
+                queue.insert_after(prev, skb)
+                queue.unlink(prev)
+                tcp_dsack_extend(sk, prev.seq, prev.end_seq)
+                net.net_statistics[LINUX_MIB_TCPOFOMERGE] += 1
+                kfree_skb_reason(net, prev, SKB_DROP_REASON_TCP_OFOMERGE)
+        elif tcp_try_coalesce(sk, prev, skb):
+            if sk.rx_opt.sack_ok:
+                tcp_grow_window(sk, skb)
+            consume_skb(skb)
+            return False
+        else:
+            queue.insert_after(prev, skb)
+    else:
+        queue.insert_head(skb)
+    # What it covers to the right is not needed any more.
+    while True:
+        following = skb.next
+        if following is None or not after(end_seq, following.seq):
+            return True
+        if before(end_seq, following.end_seq):
+            tcp_dsack_extend(sk, following.seq, end_seq)
+            return True
+        queue.unlink(following)
+        tcp_dsack_extend(sk, following.seq, following.end_seq)
+        net.net_statistics[LINUX_MIB_TCPOFOMERGE] += 1
+        kfree_skb_reason(net, following, SKB_DROP_REASON_TCP_OFOMERGE)
+
+
+def tcp_data_queue(sk: TcpSock, skb: SkBuff) -> None:
+    """RFC 9293, 3.10.7.4, seventh: the text of a segment whose number and ACK were checked. The skb is gone."""
+    if skb.seq == skb.end_seq:
+        consume_skb(skb)
+        return
+    net = sk.sk_net
+    hlen = skb.head[skb.transport_header + 12] >> 4 << 2
+    skb.data += hlen
+    skb.len -= hlen
+    if sk.ecn_flags and skb.tcp_flags & TCPHDR_CWR:
+        # the sender has reacted (tcp_ecn_accept_cwr); its window may be one packet, so answer at once
+        sk.ecn_flags &= ~TCP_ECN_DEMAND_CWR
+        sk.icsk_ack_pending |= ICSK_ACK_NOW
+    sk.duplicate_sack = None
+    seq = skb.seq
+    rcv_nxt = sk.rcv_nxt
+    reason = SKB_DROP_REASON_NOT_SPECIFIED
+    behind = (rcv_nxt - seq) & 0xFFFFFFFF
+    if behind <= 0x7FFFFFFF:
+        # It begins at or below the next byte.
+        if behind and not after(skb.end_seq, rcv_nxt):
+            # All of it is old: a retransmission that was not needed.
+            reason = SKB_DROP_REASON_TCP_OLD_DATA
+            net.net_statistics[LINUX_MIB_DELAYEDACKLOST] += 1
+            tcp_dsack_set(sk, seq, skb.end_seq)
+        else:
+            if behind:
+                tcp_dsack_set(sk, seq, rcv_nxt)
+            if tcp_receive_window(sk) or (not behind and not skb.len and skb.tcp_flags & TCPHDR_FIN):
+                _queue_and_out(sk, skb)
+                return
+            reason = SKB_DROP_REASON_TCP_ZEROWINDOW
+            net.net_statistics[LINUX_MIB_TCPZEROWINDOWDROP] += 1
+    elif before(seq, (rcv_nxt + tcp_receive_window(sk)) & 0xFFFFFFFF):
+        tcp_data_queue_ofo(sk, skb)
+        return
+    else:
+        reason = SKB_DROP_REASON_TCP_OVERWINDOW  # a window probe, for instance
+    tcp_enter_quickack_mode(sk, TCP_MAX_QUICKACKS)
+    sk.icsk_ack_pending |= ICSK_ACK_SCHED
+    kfree_skb_reason(net, skb, reason)
+
+
+def _queue_and_out(sk: TcpSock, skb: SkBuff) -> None:
+    """In sequence and in the window."""
+    if skb.truesize > sk.sk_forward_alloc or sk.sk_rmem_alloc > sk.sk_rcvbuf:
+        if not tcp_try_rmem_schedule(sk, skb):
+            sk.icsk_ack_pending |= ICSK_ACK_NOMEM | ICSK_ACK_NOW | ICSK_ACK_SCHED
+            sk.sk_data_ready()
+            if sk.sk_receive_queue.qlen and skb.len:
+                sk.sk_net.net_statistics[LINUX_MIB_TCPRCVQDROP] += 1
+                kfree_skb_reason(sk.sk_net, skb, SKB_DROP_REASON_PROTO_MEM)
+                return
+            tcp_output.sk_forced_mem_schedule(sk, skb.truesize)
+    eaten = tcp_queue_rcv(sk, skb)
+    if skb.len:
+        tcp_event_data_recv(sk, skb)
+    if skb.tcp_flags & TCPHDR_FIN:
+        tcp_fin(sk)
+    if sk.out_of_order_queue is not None:
+        tcp_ofo_queue(sk)
+        # RFC 5681, 4.2: when a hole is filled, the ACK goes at once
+        if sk.out_of_order_queue is None:
+            sk.icsk_ack_pending |= ICSK_ACK_NOW
+    if sk.rx_opt.num_sacks:
+        tcp_sack_remove(sk)
+    tcp_fast_path_check(sk)
+    if eaten:
+        consume_skb(skb)
+    if not sock_flag(sk, SOCK_DEAD):
+        tcp_data_ready(sk)
+
+
+def tcp_fin(sk: TcpSock) -> None:
+    """RFC 9293, 3.10.7.4, eighth: the peer's FIN is in sequence."""
+    sk.icsk_ack_pending |= ICSK_ACK_SCHED
+    sk.sk_shutdown |= RCV_SHUTDOWN
+    sock_set_flag(sk, SOCK_DONE)
+    state = sk.sk_state
+    if state == TCP_SYN_RECV or state == TCP_ESTABLISHED:
+        tcp.tcp_set_state(sk, TCP_CLOSE_WAIT)
+        inet_csk_enter_pingpong_mode(sk)
+    elif state == TCP_FIN_WAIT1:
+        # Both close at once.
+        tcp_output.tcp_send_ack(sk)
+        tcp.tcp_set_state(sk, TCP_CLOSING)
+    elif state == TCP_FIN_WAIT2:
+        tcp_output.tcp_send_ack(sk)
+        tcp_minisocks.tcp_time_wait(sk, TCP_TIME_WAIT, 0)
+    # Nothing can come after a FIN.
+    tcp_ofo_queue_purge(sk)
+    if sk.rx_opt.sack_ok:
+        tcp_sack_reset(sk)
+    if not sock_flag(sk, SOCK_DEAD):
+        sk.sk_state_change()
+
+
+# -- when to acknowledge ---------------------------------------------------------------------------------------------------
+
+
+def __tcp_ack_snd_check(sk: TcpSock, ofo_possible: bool) -> None:
+    """An ACK is owed: now, with the delayed ACK timer, or with the next few of a burst out of order."""
+    rcv_nxt = sk.rcv_nxt
+    if (
+        # more than a full segment, and the window moves (else tcp_recvmsg will tell)
+        (
+            (rcv_nxt - sk.rcv_wup) & 0xFFFFFFFF > sk.icsk_ack_rcv_mss
+            and (
+                (rcv_nxt - sk.copied_seq) & 0xFFFFFFFF < sk.sk_rcvlowat
+                or tcp_output.__tcp_select_window(sk) >= sk.rcv_wnd
+            )
+        )
+        or sk.icsk_ack_pending & ICSK_ACK_NOW
+        or tcp_in_quickack_mode(sk)
+    ):
+        # from release_sock of the owner: one ACK at its end is enough
+        if sk.sk_lock_owned and sk.sk_net.ipv4.sysctl_tcp_backlog_ack_defer:
+            sk.tsq_flags |= TCPF_ACK_DEFERRED
+            return
+        tcp_output.tcp_send_ack(sk)
+        return
+    if not ofo_possible or sk.out_of_order_queue is None:
+        tcp_output.tcp_send_delayed_ack(sk)
+        return
+    net = sk.sk_net.ipv4
+    if not sk.rx_opt.sack_ok or sk.compressed_ack >= net.sysctl_tcp_comp_sack_nr:
+        tcp_output.tcp_send_ack(sk)
+        return
+    # The first three duplicates go at once, for fast retransmit; later ones may be compressed.
+    if sk.compressed_ack_rcv_nxt != rcv_nxt:
+        sk.compressed_ack_rcv_nxt = rcv_nxt
+        sk.dup_ack_counter = 0
+    if sk.dup_ack_counter < TCP_FASTRETRANS_THRESH:
+        sk.dup_ack_counter += 1
+        tcp_output.tcp_send_ack(sk)
+        return
+    sk.compressed_ack += 1
+    timer = sk.compressed_ack_timer
+    if timer is None:
+        timer = TcpCompressedAckTimer(sk)
+        sk.compressed_ack_timer = timer
+    elif timer.timer_pending():
+        return
+    # a twentieth of the RTT, at most tcp_comp_sack_delay_ns
+    rtt = sk.rcv_rtt_us
+    if sk.srtt_us and sk.srtt_us < rtt:
+        rtt = sk.srtt_us
+    delay = min(net.sysctl_tcp_comp_sack_delay_ns, rtt * 125 // 20)
+    sock_hold(sk)
+    sk.kernel.hrtimer_start(timer, sk.kernel.now + delay)
+
+
+def tcp_ack_snd_check(sk: TcpSock) -> None:
+    if sk.icsk_ack_pending & ICSK_ACK_SCHED:
+        __tcp_ack_snd_check(sk, True)
+
+
+class TcpCompressedAckTimer(TimerList):
+    """tp->compressed_ack_timer."""
+
+    __slots__ = ("sk",)
+
+    def __init__(self, sk: TcpSock) -> None:
+        super().__init__()
+        self.sk: TcpSock = sk
+
+    def function(self) -> None:
+        tcp_compressed_ack_kick(self.sk)
+
+
+def tcp_compressed_ack_kick(sk: TcpSock) -> None:
+    if sk.compressed_ack:
+        if sk.sk_lock_owned:
+            if not sk.tsq_flags & TCPF_DELACK_TIMER_DEFERRED:
+                sk.tsq_flags |= TCPF_DELACK_TIMER_DEFERRED
+                sock_hold(sk)
+        else:
+            # one of them is sent, not compressed
+            sk.compressed_ack -= 1
+            tcp_output.tcp_send_ack(sk)
+    sock_put(sk)
+
+
+def tcp_sack_compress_send_ack(sk: TcpSock) -> None:
+    """More blocks than an ACK holds would be lost by waiting: send what is held back."""
+    if not sk.compressed_ack:
+        return
+    timer = sk.compressed_ack_timer
+    if timer is not None and sk.kernel.del_timer(timer):
+        sock_put(sk)
+    sk.sk_net.net_statistics[LINUX_MIB_TCPACKCOMPRESSED] += sk.compressed_ack - 1
+    sk.compressed_ack = 0
+    tcp_output.tcp_send_ack(sk)
+
+
+# -- the sender, after an ACK ----------------------------------------------------------------------------------------------
+
+
+def tcp_should_expand_sndbuf(sk: TcpSock) -> bool:
+    if sk.sk_userlocks & SOCK_SNDBUF_LOCK or tcp_under_memory_pressure(sk):
+        return False
+    mem = sk.sk_prot.sysctl_mem
+    if mem is not None and sk.sk_prot.memory_allocated >= mem[0]:
+        return False
+    # a window that is full does not need more to send
+    return sk.packets_out - sk.sacked_out - sk.lost_out + sk.retrans_out < sk.snd_cwnd
+
+
+def tcp_check_space(sk: TcpSock) -> None:
+    """A program waits for room in the send buffer: enlarge it if that would help, and wake it."""
+    sock = sk.sk_socket
+    if sock is not None and sock.flags >> SOCK_NOSPACE & 1:
+        if tcp_should_expand_sndbuf(sk):
+            tcp_sndbuf_expand(sk)
+            sk.snd_cwnd_stamp = sk.kernel.now
+        sk.sk_write_space()
+        if not sock.flags >> SOCK_NOSPACE & 1:
+            tcp_output.tcp_chrono_stop(sk, TCP_CHRONO_SNDBUF_LIMITED)
+
+
+def tcp_data_snd_check(sk: TcpSock) -> None:
+    if sk.sk_write_queue.head is not None:
+        tcp_output.tcp_push_pending_frames(sk)
+    sock = sk.sk_socket
+    if sock is not None and sock.flags:
+        tcp_check_space(sk)
+
+
+# -- urgent data (RFC 6093) ------------------------------------------------------------------------------------------------
+
+
+def tcp_check_urg(sk: TcpSock, skb: SkBuff) -> None:
+    """A segment with URG: where does it point?"""
+    ptr = be.get_u16(skb.head, skb.transport_header + 18)
+    if ptr and not sk.sk_net.ipv4.sysctl_tcp_stdurg:
+        ptr -= 1
+    ptr = (ptr + skb.seq) & 0xFFFFFFFF
+    # seen and read, or older than what was received, or not newer than the one there is
+    if after(sk.copied_seq, ptr) or before(ptr, sk.rcv_nxt):
+        return
+    if sk.urg_data and not after(ptr, sk.urg_seq):
+        return
+    # The last byte that was read was an urgent one not yet taken out of the stream: step over it now.
+    if (
+        sk.urg_seq == sk.copied_seq
+        and sk.urg_data
+        and not sock_flag(sk, SOCK_URGINLINE)
+        and sk.copied_seq != sk.rcv_nxt
+    ):
+        first = sk.sk_receive_queue.head
+        sk.copied_seq = (sk.copied_seq + 1) & 0xFFFFFFFF
+        if first is not None and not before(sk.copied_seq, first.end_seq):
+            skb_unlink(sk.sk_receive_queue, first)
+            consume_skb(first)
+    sk.urg_data = TCP_URG_NOTYET
+    sk.urg_seq = ptr
+    sk.pred_flags = 0
+
+
+def tcp_urg(sk: TcpSock, skb: SkBuff) -> None:
+    """`skb.data` at the TCP header."""
+    if skb.tcp_flags & TCPHDR_URG:
+        tcp_check_urg(sk, skb)
+    if sk.urg_data == TCP_URG_NOTYET:
+        hlen = skb.head[skb.transport_header + 12] >> 4 << 2
+        ptr = ((sk.urg_seq - skb.seq) & 0xFFFFFFFF) - (1 if skb.tcp_flags & TCPHDR_SYN else 0)
+        if 0 <= ptr < skb.len - hlen:
+            sk.urg_data = TCP_URG_VALID | skb_tobytes(skb, hlen + ptr)[0]
+            if not sock_flag(sk, SOCK_DEAD):
+                sk.sk_data_ready()
