@@ -17,7 +17,7 @@ from afinet.wire import ethernet
 PROTO = 0x88B5  # for local experiments (IEEE 802)
 
 
-def boot(seed: bytes = b"", protocols: bool = False) -> Kernel:
+def boot(seed: bytes = b"") -> Kernel:
     """Devices, neighbours and qdiscs, and the first namespace."""
     kernel = Kernel("test", seed)
     assert dev_core.net_dev_init(kernel) == 0

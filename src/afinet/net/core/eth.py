@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from afinet.net.core.netdevice import NetDevice
 from afinet.uapi.errno import EADDRNOTAVAIL
 from afinet.uapi.if_ether import ETH_P_802_2, ETH_P_802_3_MIN
 from afinet.uapi.if_packet import PACKET_BROADCAST, PACKET_HOST, PACKET_MULTICAST, PACKET_OTHERHOST
 from afinet.wire import ethernet
 
 if TYPE_CHECKING:
+    from afinet.net.core.netdevice import NetDevice
     from afinet.net.core.skbuff import SkBuff
 
 
