@@ -82,7 +82,6 @@ from afinet.net.ipv4.tcp_sock import (
     TCPCB_SACKED_RETRANS,
     TCPHDR_ECE,
     TCPHDR_SYN,
-    TcpRequestSock,
     TcpSock,
     after,
     before,
@@ -216,11 +215,11 @@ def tcp_ack_update_rtt(
     return True
 
 
-def tcp_synack_rtt_meas(sk: TcpSock, req: TcpRequestSock) -> None:
+def tcp_synack_rtt_meas(sk: TcpSock, snt_synack: int, num_retrans: int) -> None:
     """The RTT of a SYN-ACK that was sent once."""
     rtt_us = -1
-    if not req.num_retrans and req.snt_synack:
-        rtt_us = (sk.kernel.now - req.snt_synack) // 1000
+    if not num_retrans and snt_synack:
+        rtt_us = (sk.kernel.now - snt_synack) // 1000
     tcp_ack_update_rtt(sk, FLAG_SYN_ACKED, rtt_us, -1, rtt_us, tcp_scratch(sk.kernel))
 
 
@@ -1115,6 +1114,8 @@ def tcp_ack(sk: TcpSock, skb: SkBuff, flag: int) -> int:
         flag, rexmit = tcp_fastretrans_alert(sk, prior_snd_una, num_dupack, flag)
     if flag & FLAG_SET_XMIT_TIMER and not tcp_retransmit.tcp_schedule_loss_probe(sk, True):
         tcp_rearm_rto(sk)
+    if flag & FLAG_FORWARD_PROGRESS or not flag & FLAG_NOT_DUP:
+        sk.sk_dst_pending_confirm = True  # sk_dst_confirm
     delivered = tcp_newly_delivered(sk, delivered, flag)
     rate.is_ack_delayed = flag & FLAG_ACK_MAYBE_DELAYED != 0
     tcp_rate_gen(sk, delivered, sk.lost - lost, is_sack_reneg, rate)

@@ -132,7 +132,7 @@ from afinet.wire import be
 from afinet.wire.tcp_options import parse_fast_timestamp, parse_tcp_options
 
 if TYPE_CHECKING:
-    from afinet.net.ipv4.tcp_ipv4 import TcpRequestSockAfOps, TcpRequestSockOps
+    from afinet.net.ipv4.tcp_ipv4_reply import TcpRequestSockAfOps, TcpRequestSockOps
 
 
 # -- options ---------------------------------------------------------------------------------------------------------------

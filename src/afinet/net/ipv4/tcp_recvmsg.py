@@ -1,6 +1,6 @@
 """net/ipv4/tcp.c, its part that gives received data to the program.
 
-tcp_recvmsg takes from the receive queue what tcp_input.py put there: the pieces as they came, shared, not copied.
+tcp_recvmsg takes from the receive queue what tcp_rcvq.py put there: the pieces as they came, shared, not copied.
 tcp_cleanup_rbuf then decides whether the peer should hear of the room at once. Left out: TCP_ZEROCOPY_RECEIVE, receive
 timestamps. """
 
@@ -23,7 +23,7 @@ from afinet.net.core.sock import (
     sock_rcvlowat,
     sock_rcvtimeo,
 )
-from afinet.net.ipv4 import ip_sockglue, tcp_input, tcp_output
+from afinet.net.ipv4 import ip_sockglue, tcp_output
 from afinet.net.ipv4.inet_sock import ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2, ICSK_ACK_SCHED
 from afinet.net.ipv4.tcp_inline import (
     TCP_URG_READ,
@@ -233,7 +233,7 @@ def tcp_recvmsg_locked(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int
         else:
             if sk.sk_peek_off >= 0:
                 sk.sk_peek_off = max(sk.sk_peek_off - taken, 0)
-            tcp_input.tcp_rcv_space_adjust(sk)
+            tcp_rcvq.tcp_rcv_space_adjust(sk)
     if copied < target and not eof and copied < length:
         err = _recvmsg_wait(sk, iocb, copied, timeo)
         if err == -EIOCBQUEUED:
@@ -325,7 +325,7 @@ def tcp_read_sock(sk: TcpSock, actor: TcpReadActor) -> int:
             break
         tcp_eat_recv_skb(sk, skb)
     if copied > 0:
-        tcp_input.tcp_rcv_space_adjust(sk)
+        tcp_rcvq.tcp_rcv_space_adjust(sk)
         tcp_cleanup_rbuf(sk, copied)
     return copied
 

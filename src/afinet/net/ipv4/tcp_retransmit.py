@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from afinet.net.core.skbuff import SkBuff
 from afinet.net.core.sock import sk_mem_charge
-from afinet.net.ipv4 import tcp_ack, tcp_output, tcp_timer
+from afinet.net.ipv4 import tcp_ack, tcp_ipv4, tcp_output, tcp_timer
 from afinet.net.ipv4.inet_sock import ICSK_TIME_LOSS_PROBE, ICSK_TIME_PROBE0, ICSK_TIME_REO_TIMEOUT, ICSK_TIME_RETRANS
 from afinet.net.ipv4.tcp_fragment import (
     TCP_FRAG_IN_RTX_QUEUE,
@@ -25,6 +25,7 @@ from afinet.net.ipv4.tcp_fragment import (
 from afinet.net.ipv4.tcp_inline import (
     TCP_NAGLE_OFF,
     TCP_RESOURCE_PROBE_INTERVAL,
+    TCP_SYNACK_NORMAL,
     TCP_TIMEOUT_INIT,
     TCP_TIMEOUT_MIN_US,
     tcp_highest_sack_replace,
@@ -48,6 +49,7 @@ from afinet.net.ipv4.tcp_sock import (
     TCPHDR_ECE,
     TCPHDR_PSH,
     TCPHDR_SYN,
+    TcpRequestSock,
     TcpSock,
     after,
     before,
@@ -369,3 +371,19 @@ def tcp_send_probe0(sk: TcpSock) -> None:
         timeout = TCP_RESOURCE_PROBE_INTERVAL
     timeout = tcp_timer.tcp_clamp_probe0_to_user_timeout(sk, timeout)
     tcp_timer.inet_csk_reset_xmit_timer(sk, ICSK_TIME_PROBE0, timeout)
+
+
+def tcp_rtx_synack(sk: TcpSock, req: TcpRequestSock) -> int:
+    """Send the SYN-ACK of a request again, with another flow hash, since the path may be at fault. 0 or -errno."""
+    if sk.sk_net.core.sysctl_txrehash == 1:
+        req.txhash = sk.kernel.random("txhash").get_random_u32() or 1
+    res = tcp_ipv4.tcp_prot_of(sk).request_sock_ipv4_ops.send_synack(sk, None, req, TCP_SYNACK_NORMAL)
+    if res == 0:
+        net = sk.sk_net
+        net.tcp_statistics[TCP_MIB_RETRANSSEGS] += 1
+        net.net_statistics[LINUX_MIB_TCPSYNRETRANS] += 1
+        trace = sk.kernel.trace
+        if trace.tcp_retransmit_synack:
+            trace.fire("tcp:tcp_retransmit_synack", {"sport": req.inet_num, "dport": req.inet_dport, "req": req, "sk": sk})
+        req.num_retrans += 1
+    return res
