@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -98,7 +99,7 @@ def test_correlated_losses_come_in_runs():
         q.loss = netem_threshold(0.5)
         q.loss_cor.init(netem_threshold(rho))
         lost = [q.loss_event() for _ in range(5000)]
-        return sum(a != b for a, b in zip(lost, lost[1:], strict=False)), sum(lost)
+        return sum(a != b for a, b in pairwise(lost)), sum(lost)
 
     independent, correlated = changes(0.0), changes(0.9)
     assert correlated[0] < independent[0] / 2
