@@ -193,8 +193,13 @@ def run_program(calls: Calls, program: Program) -> list[Any]:
             out.append(show_err(calls.close(fd)))
             fds.pop(slot, None)
         else:
-            out.append(show_err({"bind": calls.bind, "connect": calls.connect, "listen": calls.listen,
-                                 "shutdown": calls.shutdown}[call](fd, *args)))  # fmt: skip
+            verbs: dict[str, Any] = {
+                "bind": calls.bind,
+                "connect": calls.connect,
+                "listen": calls.listen,
+                "shutdown": calls.shutdown,
+            }
+            out.append(show_err(verbs[call](fd, *args)))
     for fd in fds.values():
         if fd >= 0:
             calls.close(fd)
