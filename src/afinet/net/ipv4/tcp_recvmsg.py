@@ -23,7 +23,7 @@ from afinet.net.core.sock import (
     sock_rcvlowat,
     sock_rcvtimeo,
 )
-from afinet.net.ipv4 import ip_sockglue, tcp_output
+from afinet.net.ipv4 import ip_sockglue, tcp_output, tcp_rcvq
 from afinet.net.ipv4.inet_sock import ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2, ICSK_ACK_SCHED
 from afinet.net.ipv4.tcp_inline import (
     TCP_URG_READ,
