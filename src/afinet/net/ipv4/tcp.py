@@ -53,11 +53,11 @@ from afinet.net.ipv4 import (
     tcp_ack,
     tcp_cong,
     tcp_fragment,
-    tcp_input,
     tcp_ipv4,
     tcp_minisocks,
     tcp_output,
     tcp_rate,
+    tcp_rcvq,
     tcp_recvmsg,
     tcp_sockopt,
     tcp_timer,
@@ -242,7 +242,7 @@ def tcp_init_sock_values(sk: TcpSock) -> None:
 # -- states ----------------------------------------------------------------------------------------------------------------
 
 
-def tcp_set_state(sk: TcpSock | Sock, state: int) -> None:
+def tcp_set_state(sk: Sock, state: int) -> None:
     """The one setter of a full sock's state: counters, and the end of its names when it closes."""
     oldstate = sk.sk_state
     stats = sk.sk_net.tcp_statistics
@@ -568,7 +568,7 @@ def tcp_set_rcvlowat(sk: Sock, val: int) -> int:
     val = min(val, cap)
     sk.sk_rcvlowat = val or 1
     # Perhaps a reader is to be woken now.
-    tcp_input.tcp_data_ready(tp)
+    tcp_rcvq.tcp_data_ready(tp)
     if sk.sk_userlocks & SOCK_RCVBUF_LOCK:
         return 0
     space = tcp_space_from_win(tp, val)
@@ -836,7 +836,7 @@ def tcp_disconnect(sk: TcpSock, flags: int) -> int:
     sk.sk_peek_off = -1
     tcp_write_queue_purge(sk)
     if sk.out_of_order_queue is not None:
-        tcp_input.tcp_ofo_queue_purge(sk)
+        tcp_rcvq.tcp_ofo_queue_purge(sk)
     sk.inet_dport = 0
     inet_hashtables.inet_bhash2_reset_saddr(sk)
     sk.sk_shutdown = 0

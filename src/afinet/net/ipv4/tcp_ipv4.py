@@ -61,6 +61,7 @@ from afinet.net.ipv4 import (
     tcp_ipv4_reply,
     tcp_minisocks,
     tcp_output,
+    tcp_rcvq,
     tcp_recvmsg,
     tcp_timer,
 )
@@ -482,7 +483,7 @@ def _syn_recv_bind(sk: TcpSock, newsk: TcpSock, dst: DstEntry) -> int:
     tcp_minisocks.tcp_ca_openreq_child(newsk, dst)
     tcp_fragment.tcp_sync_mss(newsk, dst.mtu())
     newsk.advmss = tcp_fragment.tcp_mss_clamp(sk, dst.advmss())
-    tcp_input.tcp_initialize_rcv_mss(newsk)
+    tcp_rcvq.tcp_initialize_rcv_mss(newsk)
     return inet_hashtables.__inet_inherit_port(sk, newsk)
 
 
@@ -808,7 +809,7 @@ def tcp_v4_destroy_sock(sk: TcpSock) -> None:
     tcp_cong.tcp_cleanup_congestion_control(sk)
     tcp.tcp_write_queue_purge(sk)
     if sk.out_of_order_queue is not None:
-        tcp_input.tcp_ofo_queue_purge(sk)
+        tcp_rcvq.tcp_ofo_queue_purge(sk)
     if sk.icsk_bind_hash is not None:
         inet_hashtables.inet_put_port(sk)
     sk.fastopen_rsk = None

@@ -426,7 +426,7 @@ def tcp_check_req(sk: TcpSock, skb: SkBuff, req: TcpRequestSock, fastopen: bool)
     child = made
     if own_req and saw_tstamp and not after(seq, req.rcv_nxt):
         child.rx_opt.ts_recent = tsval
-    tcp_ack.tcp_synack_rtt_meas(child, req.snt_synack, req.num_retrans)
+    tcp_ack.tcp_synack_rtt_meas(child, req)
     if inet_connection_sock.inet_csk_complete_hashdance(sk, child, req, own_req) is None:
         return None, 0
     return child, 0
