@@ -598,6 +598,7 @@ def __inet_stream_connect(sock: Socket, uaddr: bytes | None, flags: int, is_send
     if sk.sk_state == TCP_CLOSE:
         err = sock_error(sk) or -ECONNABORTED
         sock.state = SS_UNCONNECTED
+        sk.sk_disconnects += 1  # who else waited for this connection gets -EPIPE: the error is told once
         if sk.sk_prot.disconnect(sk, flags):
             sock.state = SS_DISCONNECTING
         return err
