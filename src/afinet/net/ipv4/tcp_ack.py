@@ -82,6 +82,7 @@ from afinet.net.ipv4.tcp_sock import (
     TCPCB_SACKED_RETRANS,
     TCPHDR_ECE,
     TCPHDR_SYN,
+    TcpRequestSock,
     TcpSock,
     after,
     before,
@@ -215,11 +216,11 @@ def tcp_ack_update_rtt(
     return True
 
 
-def tcp_synack_rtt_meas(sk: TcpSock, snt_synack: int, num_retrans: int) -> None:
+def tcp_synack_rtt_meas(sk: TcpSock, req: TcpRequestSock) -> None:
     """The RTT of a SYN-ACK that was sent once."""
     rtt_us = -1
-    if not num_retrans and snt_synack:
-        rtt_us = (sk.kernel.now - snt_synack) // 1000
+    if not req.num_retrans and req.snt_synack:
+        rtt_us = (sk.kernel.now - req.snt_synack) // 1000
     tcp_ack_update_rtt(sk, FLAG_SYN_ACKED, rtt_us, -1, rtt_us, tcp_scratch(sk.kernel))
 
 
