@@ -14,13 +14,15 @@ from afinet.kernel.sysctl import sysctl_write
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
 from afinet.net.core import dev as dev_core
 from afinet.net.core import neighbour
+from afinet.net.core.flow import Flowi4
 from afinet.net.core.skbuff import alloc_skb, skb_tobytes
-from afinet.net.ipv4 import arp, devinet
+from afinet.net.core.sock import Proto, Sock
+from afinet.net.ipv4 import arp, devinet, ip_output, route
 from afinet.uapi.if_ import IFF_NOARP
 from afinet.uapi.if_ether import ETH_P_ARP, ETH_P_IP
 from afinet.uapi.neighbour import NUD_FAILED, NUD_INCOMPLETE, NUD_NOARP, NUD_PERMANENT, NUD_REACHABLE, NUD_STALE
 from afinet.wire import arp as arp_wire
-from afinet.wire import ethernet
+from afinet.wire import ethernet, ip
 from afinet.wire.arp import ARPOP_REPLY, ARPOP_REQUEST
 from tests.net.core.devices import RecordingWire, drops, init_net
 from tests.net.ipv4.iphost import addr
@@ -281,6 +283,22 @@ def test_a_known_neighbour_is_probed_alone(host: Host):
     assert host.neigh() == {PEER: (PEER_MAC, NUD_REACHABLE)}
     host.sleep(3 * S)
     assert host.sent() == []
+
+
+def test_a_transport_that_hears_the_peer_spares_the_question(host: Host):
+    host.hear(ARPOP_REQUEST, PEER_MAC, PEER, 0, ME)
+    sk = Sock(host.net, 2, Proto(host.kernel, "TEST"))
+    sk.sk_dst_pending_confirm = True  # as tcp_ack leaves it
+    err, rt = route.ip_route_output_flow(host.net, Flowi4(PEER), None)
+    assert err == 0
+    skb = alloc_skb(ip.emit(0, 20, 0, 0, 64, 253, ME, PEER))
+    skb.protocol = ETH_P_IP
+    skb.dev = host.dev
+    skb.dst = rt
+    assert ip_output.ip_finish_output2(host.net, sk, skb) == 0
+    assert not sk.sk_dst_pending_confirm
+    host.sleep(10 * S)
+    assert host.sent() == [] and host.neigh() == {PEER: (PEER_MAC, NUD_REACHABLE)}
 
 
 @pytest.mark.parametrize(("announce", "source"), [(0, "10.0.1.1"), (1, "10.0.0.1"), (2, "10.0.0.1")])

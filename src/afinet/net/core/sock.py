@@ -149,6 +149,7 @@ class Sock(SockCommon):
         "sk_disconnects",
         "sk_drops",
         "sk_dst_cache",
+        "sk_dst_pending_confirm",
         "sk_err",
         "sk_err_soft",
         "sk_flags",
@@ -260,6 +261,7 @@ class Sock(SockCommon):
         self.sk_ack_backlog: int = 0
         self.sk_max_ack_backlog: int = 0
         self.sk_dst_cache: DstEntry | None = None
+        self.sk_dst_pending_confirm: bool = False  # the peer was heard: tell the neighbour with the next packet
         self.sk_rx_dst: DstEntry | None = None  # input route of the last segment, for early demux
         self.sk_rx_dst_ifindex: int = 0
         self.sk_reuseport_cb: SockReuseport | None = None

@@ -35,7 +35,6 @@ from afinet.net.core.skbuff import (
     CHECKSUM_PARTIAL,
     CHECKSUM_UNNECESSARY,
     DESTRUCTOR_WFREE,
-    SKB_DATA_ALIGN,
     SKB_OVERHEAD,
     SkBuff,
     kfree_skb_reason,
@@ -44,7 +43,7 @@ from afinet.net.core.skbuff import (
     skb_truesize,
 )
 from afinet.net.core.sock import SOCK_LOCALROUTE
-from afinet.net.ipv4 import icmp, igmp, ip_input, ip_options, ip_sockglue, route
+from afinet.net.ipv4 import icmp, igmp, ip_input, ip_options, ip_sockglue, route, rtable
 from afinet.net.ipv4.inet_sock import (
     INET_FLAGS_HDRINCL,
     INET_FLAGS_MC_LOOP,
@@ -103,7 +102,7 @@ if TYPE_CHECKING:
     from afinet.net.core.netdevice import NetDevice
     from afinet.net.core.sock import Sock
     from afinet.net.ipv4.ip_options import IpOptions
-    from afinet.net.ipv4.route import Rtable
+    from afinet.net.ipv4.rtable import Rtable
     from afinet.net.socket import MsgHdr
 
 IP_MAX_MTU: Final = 0xFFFF
@@ -188,7 +187,7 @@ def ip_select_ident(
 def ip_dont_fragment(sk: InetSock, dst: DstEntry) -> bool:
     """Whether packets of this sock carry DF."""
     pmtudisc = sk.pmtudisc
-    return pmtudisc == IP_PMTUDISC_DO or (pmtudisc == IP_PMTUDISC_WANT and not route.ip_mtu_locked(cast("Rtable", dst)))
+    return pmtudisc == IP_PMTUDISC_DO or (pmtudisc == IP_PMTUDISC_WANT and not rtable.ip_mtu_locked(cast("Rtable", dst)))
 
 
 def ip_sk_accept_pmtu(sk: InetSock) -> bool:
@@ -302,7 +301,7 @@ def ip_skb_dst_mtu(sk: Sock | None, skb: SkBuff, dst: DstEntry) -> int:
         mtu = dst.dev.mtu
         return mtu if mtu < IP_MAX_MTU else IP_MAX_MTU
     if skb.ip_flags & IPSKB_FORWARDED:
-        return route.ip_dst_mtu_maybe_forward(cast("Rtable", dst), True)
+        return rtable.ip_dst_mtu_maybe_forward(cast("Rtable", dst), True)
     return dst.mtu()
 
 
@@ -363,6 +362,10 @@ def ip_finish_output2(net: Net, sk: Sock | None, skb: SkBuff) -> int:
             kfree_skb_reason(net, skb, SKB_DROP_REASON_NEIGH_CREATEFAIL)
             return -EINVAL
         rt.neigh_cache = neigh
+    if sk is not None and sk.sk_dst_pending_confirm:
+        # sock_confirm_neigh: what the transport heard from the other end spares us a question
+        sk.sk_dst_pending_confirm = False
+        neighbour.neigh_confirm(neigh)
     return neighbour.neigh_output(neigh, skb)
 
 
