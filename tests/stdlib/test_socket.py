@@ -79,7 +79,7 @@ def test_outside_of_a_task_it_is_the_hosts_network() -> None:
         s.settimeout(5)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as t:
             t.sendto(b"real", s.getsockname())
-            assert s.recvfrom(10) == (b"real", t.getsockname())
+            assert s.recvfrom(10) == (b"real", ("127.0.0.1", t.getsockname()[1]))
         assert select.select([s], [], [], 0) == ([], [], [])
         assert "fd=" in repr(s) and s.family == socket.AF_INET and s.timeout == 5
     a, b = socket.socketpair()
@@ -353,7 +353,7 @@ def test_messages_carry_control_data_and_flags(world: World) -> None:
             t.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTTL if hasattr(socket, "IP_RECVTTL") else 12, 1)
             assert s.sendmsg([b"one", b"two"], [], 0, ("127.0.0.1", 9)) == 6
             data, anc, flags, addr = t.recvmsg(4, socket.CMSG_SPACE(4))
-            assert data == b"onet" and flags & socket.MSG_TRUNC and addr == s.getsockname()[:0] + addr
+            assert data == b"onet" and flags & socket.MSG_TRUNC and addr == ("127.0.0.1", s.getsockname()[1])
             assert anc == [(socket.IPPROTO_IP, socket.IP_TTL, struct.pack("=i", 64))]
             with pytest.raises(TypeError):
                 s.sendmsg([b"x"], [(1, 2)])  # type: ignore[list-item]

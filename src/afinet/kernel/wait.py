@@ -38,10 +38,11 @@ class WaitQueueEntry:
 class WaitQueueHead:
     """struct wait_queue_head."""
 
-    __slots__ = ("entries",)
+    __slots__ = ("entries", "wakes")
 
     def __init__(self) -> None:
         self.entries: list[WaitQueueEntry] = []
+        self.wakes: int = 0  # wake-ups so far, heard or not (Kiocb.missed)
 
 
 def add_wait_queue(wq: WaitQueueHead, entry: WaitQueueEntry) -> None:
@@ -58,7 +59,10 @@ def remove_wait_queue(wq: WaitQueueHead, entry: WaitQueueEntry) -> None:
 
 def wake_up_poll(wq: WaitQueueHead | None, key: int, nr_exclusive: int = 1) -> None:
     """Wake every non-exclusive waiter that `key` concerns and at most `nr_exclusive` exclusive ones (0: all)."""
-    if wq is None or not wq.entries:
+    if wq is None:
+        return
+    wq.wakes += 1
+    if not wq.entries:
         return
     for entry in wq.entries[:]:
         if entry.func(key) and entry.flags & WQ_FLAG_EXCLUSIVE:
@@ -85,6 +89,7 @@ class Kiocb:
         "ki_pos",
         "ki_signal",
         "ki_state",
+        "ki_wakes",
         "ki_wq",
     )
 
@@ -94,6 +99,7 @@ class Kiocb:
         self.ki_poll: list[tuple[WaitQueueHead, int]] | None = None  # several queues at once: poll, select
         self.ki_mask: int = 0  # poll mask that ends the wait; 0: any wake-up
         self.ki_exclusive: bool = False
+        self.ki_wakes: int = 0  # of the queues, when the operation looked
         self.ki_signal: bool = False  # a signal is pending for the caller: do not wait
         self.ki_done: int = 0  # bytes done so far
         self.ki_pos: int = 0  # cursor in the message
@@ -117,10 +123,28 @@ class Kiocb:
         self.ki_poll = None
         self.ki_mask = mask
         self.ki_exclusive = exclusive
+        self.ki_wakes = wq.wakes
         return -EIOCBQUEUED
 
     def wait_poll(self, queues: list[tuple[WaitQueueHead, int]]) -> int:
         """Wait for any of several (queue, poll mask); an empty list waits for the deadline alone."""
         self.ki_wq = None
         self.ki_poll = queues
+        wakes = 0
+        for wq, _ in queues:
+            wakes += wq.wakes
+        self.ki_wakes = wakes
         return -EIOCBQUEUED
+
+    def missed(self) -> bool:
+        """Whether a wake-up came since the operation looked: the backlog and the softirqs of its own call run after that, and who
+        waits registers only then. The runner asks this once it has registered, and if so calls the operation again at once."""
+        wq = self.ki_wq
+        if wq is not None:
+            return wq.wakes != self.ki_wakes
+        wakes = 0
+        queues = self.ki_poll
+        if queues is not None:
+            for head, _ in queues:
+                wakes += head.wakes
+        return wakes != self.ki_wakes

@@ -235,6 +235,8 @@ class SimTask(Event):
 
     def wait_iocb(self, iocb: Kiocb, what: str, fd: int = -1) -> None:
         """Wait as `iocb` says, once. The caller then calls its operation again."""
+        if iocb.missed():
+            return
         deadline = iocb.ki_deadline
         if deadline < 0:
             deadline = MAX_SCHEDULE_TIMEOUT

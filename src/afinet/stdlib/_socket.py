@@ -29,7 +29,7 @@ from afinet.runner.virtual import current_task
 from afinet.stdlib import netdb
 from afinet.uapi.errno import EAFNOSUPPORT, EAGAIN, ECONNRESET, EINPROGRESS, EIOCBQUEUED, EISCONN
 from afinet.uapi.eventpoll import POLLERR, POLLIN, POLLOUT
-from afinet.uapi.fcntl import F_GETFL, F_SETFL, O_NONBLOCK
+from afinet.uapi.fcntl import F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, O_NONBLOCK
 from afinet.uapi.sockaddr import get_s32, pack_cmsg, pack_s32, pack_sockaddr_in, parse_cmsgs, sa_family, unpack_sockaddr_in
 from afinet.uapi.socket import (
     AF_INET,
@@ -687,7 +687,7 @@ def dup(fd: int, /) -> int:
     me = current_task()
     if me is None or 0 <= fd < FD_BASE:
         return _real.dup(fd)
-    new = syscalls.sys_dup(me.process, fd - FD_BASE)
+    new = syscalls.sys_fcntl(me.process, fd - FD_BASE, F_DUPFD_CLOEXEC, 0)
     if new < 0:
         raise os_error(new)
     return new + FD_BASE
