@@ -11,7 +11,7 @@ from afinet.net.core.flow import Flowi4
 from afinet.net.core.net_namespace import Net, PernetOperations, copy_net_ns, register_pernet_subsys
 from afinet.net.core.netdevice import NetDevice, NetDeviceOps
 from afinet.net.core.skbuff import SkBuff, alloc_skb, consume_skb
-from afinet.net.ipv4 import arp, devinet, fib_trie, route
+from afinet.net.ipv4 import arp, devinet, fib_trie, icmp, ip_output, route
 from afinet.net.ipv4.netns import NetnsIpv4
 from afinet.net.sched.sch_fifo import pktsched_init
 from afinet.uapi.if_ether import ETH_P_IP
@@ -30,6 +30,7 @@ class Sink(NetDeviceOps):
     """A device that swallows."""
 
     def ndo_start_xmit(self, skb: SkBuff, dev: NetDevice) -> int:
+        dev.stats.tx_packets += 1
         consume_skb(skb)
         return 0
 
@@ -41,7 +42,8 @@ def boot(seed: bytes = b"routing") -> Net:
     assert neighbour.neigh_init(kernel) == 0
     register_pernet_subsys(kernel, Ipv4Ops())
     arp.arp_init(kernel)
-    route.ip_rt_init(kernel)
+    ip_output.ip_init(kernel)
+    icmp.icmp_init(kernel)
     assert loopback_init(kernel) == 0
     assert pktsched_init(kernel) == 0
     net = copy_net_ns(kernel)
