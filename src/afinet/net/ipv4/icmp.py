@@ -91,7 +91,7 @@ if TYPE_CHECKING:
     from afinet.net.core.dst import DstEntry
     from afinet.net.core.net_namespace import Net
     from afinet.net.ipv4.ip_options import IpOptions
-    from afinet.net.ipv4.route import Rtable
+    from afinet.net.ipv4.rtable import Rtable
 
 ICMP_EXT_ECHO: Final = 42
 ICMP_EXT_ECHOREPLY: Final = 43

@@ -16,7 +16,7 @@ from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_PKT_TOO_BIG,
 )
 from afinet.net.core.skbuff import kfree_skb_reason
-from afinet.net.ipv4 import icmp, ip_options, ip_output, ip_sockglue, route
+from afinet.net.ipv4 import icmp, ip_options, ip_output, ip_sockglue, route, rtable
 from afinet.net.ipv4.inet_sock import IPSKB_DOREDIRECT, IPSKB_FORWARDED
 from afinet.net.ipv4.protocol import net_of
 from afinet.uapi.icmp import ICMP_DEST_UNREACH, ICMP_EXC_TTL, ICMP_FRAG_NEEDED, ICMP_SR_FAILED, ICMP_TIME_EXCEEDED
@@ -26,7 +26,7 @@ from afinet.wire import ip
 
 if TYPE_CHECKING:
     from afinet.net.core.skbuff import SkBuff
-    from afinet.net.ipv4.route import Rtable
+    from afinet.net.ipv4.rtable import Rtable
 
 
 def ip_exceeds_mtu(skb: SkBuff, mtu: int) -> bool:
@@ -62,7 +62,7 @@ def ip_forward(skb: SkBuff) -> int:
         return kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
     stats[IPSTATS_MIB_OUTFORWDATAGRAMS] += 1
     skb.ip_flags |= IPSKB_FORWARDED
-    mtu = route.ip_dst_mtu_maybe_forward(rt, True)
+    mtu = rtable.ip_dst_mtu_maybe_forward(rt, True)
     if ip_exceeds_mtu(skb, mtu):
         stats[IPSTATS_MIB_FRAGFAILS] += 1
         icmp.icmp_send(skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu)

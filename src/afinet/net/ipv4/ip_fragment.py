@@ -37,7 +37,7 @@ from afinet.net.core.skbuff import (
     skb_pieces,
     skb_truesize,
 )
-from afinet.net.ipv4 import icmp, route
+from afinet.net.ipv4 import icmp, route, rtable
 from afinet.net.ipv4.inet_sock import IPSKB_FRAG_COMPLETE, IPSKB_FRAG_PMTU
 from afinet.net.ipv4.inetpeer import InetPeer, inet_getpeer_v4
 from afinet.uapi.errno import EINVAL
@@ -176,7 +176,7 @@ def ip_expire(q: Ipq) -> None:
             _, tos, _, _, _, _, _, _, saddr, daddr = ip.parse(head.head, head.network_header)
             reason = route.ip_route_input_noref(head, daddr, saddr, tos, dev)
             rt = head.dst
-            if reason == 0 and isinstance(rt, route.Rtable):
+            if reason == 0 and isinstance(rt, rtable.Rtable):
                 # Only an end host says this: a router that reassembles for its own purposes does not.
                 if q.user == IP_DEFRAG_LOCAL_DELIVER or rt.rt_type == RTN_LOCAL:
                     icmp.icmp_send(head, ICMP_TIME_EXCEEDED, ICMP_EXC_FRAGTIME, 0)

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from afinet.net.core.net_namespace import Net
     from afinet.net.core.netdevice import NetDevice
     from afinet.net.core.skbuff import SkBuff
+    from afinet.net.ipv4.rtable import Rtable
 
 
 class IpPacketType(PacketType):
@@ -135,7 +136,7 @@ def ip_rcv(skb: SkBuff, dev: NetDevice) -> int:
             return kfree_skb_reason(net, skb, reason)
     if hlen > 20 and not ip_rcv_options(net, skb, dev):
         return NET_RX_DROP
-    rt = cast("route.Rtable", skb.dst)  # a source route may have changed it
+    rt = cast("Rtable", skb.dst)  # a source route may have changed it
     if rt.rt_type > RTN_LOCAL or skb.pkt_type:
         reason = ip_rcv_not_unicast(net, skb, dev, rt.rt_type)
         if reason:

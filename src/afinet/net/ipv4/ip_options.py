@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from afinet.net.core.net_namespace import Net
     from afinet.net.core.netdevice import NetDevice
     from afinet.net.core.skbuff import SkBuff
-    from afinet.net.ipv4.route import Rtable
+    from afinet.net.ipv4.rtable import Rtable
 
 IP_HLEN: Final = 20
 MSEC_PER_DAY: Final = 86_400_000

@@ -27,7 +27,7 @@ from afinet.net.core.skbuff import (
 )
 from afinet.net.core.sock import lock_sock, release_sock, sk_dst_reset
 from afinet.net.core.sockopt import sk_set_prio_allowed
-from afinet.net.ipv4 import devinet, fib_frontend, igmp, ip_options, route, tcp_fragment
+from afinet.net.ipv4 import devinet, fib_frontend, igmp, ip_options, rtable, tcp_fragment
 from afinet.net.ipv4.inet_sock import (
     INET_FLAGS_BIND_ADDRESS_NO_PORT,
     INET_FLAGS_FREEBIND,
@@ -323,7 +323,7 @@ def ip_cmsg_recv_pktinfo(msg: MsgHdr, sk: InetSock, skb: SkBuff) -> None:
     rt = skb.dst
     ifindex = 0
     spec_dst = 0
-    if isinstance(rt, route.Rtable):
+    if isinstance(rt, rtable.Rtable):
         ifindex = skb.skb_iif
         # Over loopback: the device whose address it was sent to.
         if ifindex == LOOPBACK_IFINDEX and rt.rt_iif:
