@@ -141,7 +141,13 @@ def option_programs() -> dict[str, Program]:
 
 # -- TCP: state x call -----------------------------------------------------------------------------------------------------
 
-LISTENER: Program = [("socket", "l", "tcp"), ("bind", "l", sa(LO, 6001)), ("listen", "l", 8)]
+LISTENER: Program = [
+    ("socket", "l", "tcp"),
+    # The programs run one after the other: what a previous one left in TIME_WAIT must not matter.
+    ("setsockopt", "l", SOL_SOCKET, SO_REUSEADDR, i32(1)),
+    ("bind", "l", sa(LO, 6001)),
+    ("listen", "l", 8),
+]
 CONNECTED: Program = [*LISTENER, ("connect", "s", sa(LO, 6001)), ("poll", "s")]
 DISCONNECT = ("connect", "s", sa("0.0.0.0", 0, AF_UNSPEC))
 TCP_STATES: dict[str, Program] = {

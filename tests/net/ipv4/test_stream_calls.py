@@ -86,6 +86,9 @@ class World:
         for dev, addr in zip(veth_newlink(a, "v0", b, "v1"), (V0, V1), strict=True):
             inet_addr_add(dev, addr, 24)
             dev_open(dev)
+        for net in (a, b):  # an unreachable neighbour is told by ICMP over lo
+            assert net.loopback_dev is not None
+            dev_open(net.loopback_dev)
         self.a = new_task(self.kernel, a, "client", None)
         self.b = new_task(self.kernel, b, "server", None)
         self.listener = self.socket(self.b)

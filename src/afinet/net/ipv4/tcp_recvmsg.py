@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afinet._mypyc import mypyc_attr
+from afinet.net.core.scm import put_cmsg
 from afinet.net.core.skbuff import DESTRUCTOR_RFREE, SkBuff, consume_skb, skb_pieces, skb_unlink
 from afinet.net.core.sock import (
     SOCK_DONE,
@@ -36,7 +37,7 @@ from afinet.net.ipv4.tcp_sock import TCPHDR_FIN, TcpSock, after, before
 from afinet.uapi.errno import EAGAIN, EINVAL, EIOCBQUEUED, ENOTCONN, EPIPE
 from afinet.uapi.eventpoll import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLPRI, EPOLLRDHUP, EPOLLRDNORM
 from afinet.uapi.in_ import IPPROTO_TCP
-from afinet.uapi.sockaddr import pack_cmsg, pack_s32
+from afinet.uapi.sockaddr import pack_s32
 from afinet.uapi.socket import MSG_DONTWAIT, MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, RCV_SHUTDOWN
 from afinet.uapi.tcp import TCP_CLOSE, TCP_CM_INQ, TCP_LISTEN, TCPF_SYN_RECV, TCPF_SYN_SENT
 
@@ -118,7 +119,7 @@ def tcp_recvmsg(sk: TcpSock, msg: MsgHdr, size: int, flags: int) -> int:
         lock_sock(sk)
         ret = tcp_recvmsg_locked(sk, msg, size, flags)
     if ret >= 0 and sk.recvmsg_inq:
-        msg.msg_control += pack_cmsg(IPPROTO_TCP, TCP_CM_INQ, pack_s32(tcp_inq_hint(sk)))
+        put_cmsg(msg, IPPROTO_TCP, TCP_CM_INQ, pack_s32(tcp_inq_hint(sk)))
     release_sock(sk)
     return ret
 
@@ -253,6 +254,9 @@ def tcp_recvmsg_locked(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int
 
 def _recvmsg_wait(sk: TcpSock, iocb: Kiocb, copied: int, timeo: int) -> int:
     """Less than wanted is there: -EIOCBQUEUED to wait, 0 to be content with what was read, or -errno."""
+    # Another call disconnected the sock while this one waited: that comes before the error which the disconnect left.
+    if iocb.ki_pos and iocb.ki_pos != sk.sk_disconnects + 1:
+        return 0 if copied else -EPIPE
     if copied:
         if timeo == 0 or sk.sk_err or sk.sk_state == TCP_CLOSE or sk.sk_shutdown & RCV_SHUTDOWN or iocb.ki_signal:
             return 0
@@ -270,11 +274,8 @@ def _recvmsg_wait(sk: TcpSock, iocb: Kiocb, copied: int, timeo: int) -> int:
             return -EAGAIN
         if iocb.ki_signal:
             return sock_intr_errno(timeo)
-    # Another call disconnected the sock while this one waited.
     if iocb.ki_pos == 0:
         iocb.ki_pos = sk.sk_disconnects + 1
-    elif iocb.ki_pos != sk.sk_disconnects + 1:
-        return 0 if copied else -EPIPE
     return iocb.wait(sk_sleep(sk), _READ_EVENTS)
 
 
