@@ -143,7 +143,6 @@ class Sock(SockCommon):
         "sk_allocation",
         "sk_backlog",
         "sk_backlog_len",
-        "sk_bind_phc",
         "sk_busy_poll",
         "sk_cold",
         "sk_disconnects",
@@ -227,7 +226,6 @@ class Sock(SockCommon):
         self.sk_rx_queue_mapping: int = -1
         self.sk_tx_queue_mapping: int = -1
         self.sk_busy_poll: int = 0
-        self.sk_bind_phc: int = -1
         # times in ns
         self.sk_rcvtimeo: int = MAX_SCHEDULE_TIMEOUT
         self.sk_sndtimeo: int = MAX_SCHEDULE_TIMEOUT

@@ -813,7 +813,6 @@ def tcp_v4_destroy_sock(sk: TcpSock) -> None:
     if sk.icsk_bind_hash is not None:
         inet_hashtables.inet_put_port(sk)
     sk.fastopen_rsk = None
-    sk.fastopen_req = None
     sk.saved_syn = None
     # Timers hold their sock: without them nothing is in a cycle, and the sock goes with its last reference.
     sk.icsk_retransmit_timer = None

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from afinet.net.core.skbuff import SkBuff
     from afinet.net.core.sock import Proto, Sock
     from afinet.net.ipv4.inet_hashtables import InetBind2Bucket, InetBindBucket
-    from afinet.net.ipv4.tcp_fastopen import TcpFastopenRequest
     from afinet.net.ipv4.tcp_ipv4_reply import TcpRequestSockAfOps
     from afinet.net.ipv4.tcp_queue import TcpSkbQueue, TsortedQueue
 
@@ -104,7 +103,6 @@ class TcpSock(InetConnectionSock):
         "cwnd_usage_seq",
         "data_segs_in",
         "data_segs_out",
-        "defer_connect",
         "delivered",
         "delivered_ce",
         "delivered_mstamp",
@@ -112,7 +110,6 @@ class TcpSock(InetConnectionSock):
         "duplicate_sack",
         "dup_ack_counter",
         "ecn_flags",
-        "fastopen_req",
         "fastopen_rsk",
         "first_tx_mstamp",
         "frto",
@@ -127,7 +124,6 @@ class TcpSock(InetConnectionSock):
         "linger2",
         "lost",
         "lost_out",
-        "lost_skb_hint",
         "lsndtime",
         "max_packets_out",
         "max_window",
@@ -150,6 +146,7 @@ class TcpSock(InetConnectionSock):
         "rack_end_seq",
         "rack_last_delivered",
         "rack_mstamp",
+        "rack_tx_order",
         "rack_reo_wnd_persist",
         "rack_reo_wnd_steps",
         "rack_rtt_us",
@@ -164,7 +161,6 @@ class TcpSock(InetConnectionSock):
         "rcv_rtt_us",
         "rcv_ssthresh",
         "rcv_tstamp",
-        "rcv_up",
         "rcv_wnd",
         "rcv_wup",
         "rcvq_space_copied",
@@ -202,9 +198,7 @@ class TcpSock(InetConnectionSock):
         "snd_wl1",
         "snd_wnd",
         "srtt_us",
-        "syn_data",
         "syn_data_acked",
-        "syn_fastopen",
         "tcp_header_len",
         "tcp_mstamp",
         "tcp_rtx_queue",
@@ -335,9 +329,9 @@ class TcpSock(InetConnectionSock):
         self.tlp_high_seq: int = 0
         self.tlp_retrans: bool = False
         self.highest_sack: SkBuff | None = None
-        self.lost_skb_hint: SkBuff | None = None
         self.retransmit_skb_hint: SkBuff | None = None
-        self.rack_mstamp: int = 0
+        self.rack_mstamp: int = 0  # when the last sent segment that was delivered had been sent,
+        self.rack_tx_order: int = 0  # and as which transmission of the sock
         self.rack_rtt_us: int = 0
         self.rack_end_seq: int = 0
         self.rack_last_delivered: int = 0
@@ -364,7 +358,6 @@ class TcpSock(InetConnectionSock):
         self.urg_data: int = 0  # TCP_URG_VALID, _NOTYET, _READ | byte
         self.urg_seq: int = 0
         self.snd_up: int = 0
-        self.rcv_up: int = 0
         # keepalive and FIN_WAIT2, ns; 0 is the namespace's
         self.keepalive_time: int = 0
         self.keepalive_intvl: int = 0
@@ -372,12 +365,8 @@ class TcpSock(InetConnectionSock):
         self.linger2: int = 0
         self.timeout_rehash: int = 0
         # fast open (tcp_fastopen.py)
-        self.fastopen_req: TcpFastopenRequest | None = None
         self.fastopen_rsk: TcpRequestSock | None = None
-        self.syn_data: bool = False
-        self.syn_fastopen: bool = False
         self.syn_data_acked: bool = False
-        self.defer_connect: bool = False
         # chronographs of TCP_INFO
         self.chrono_start: int = 0
         self.chrono_stat: list[int] | None = None
