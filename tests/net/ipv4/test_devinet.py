@@ -9,7 +9,7 @@ from afinet.kernel.sysctl import sysctl_read, sysctl_write
 from afinet.net.core import dev as dev_core
 from afinet.net.core.net_namespace import Net, copy_net_ns
 from afinet.net.core.netdevice import NETDEV_DOWN, NETDEV_UP, NetDevice
-from afinet.net.ipv4 import devinet, route
+from afinet.net.ipv4 import devinet
 from afinet.net.ipv4.devinet import InDevice, InIfaddr
 from afinet.uapi.errno import EACCES, EADDRNOTAVAIL, EEXIST, EINVAL, ENODEV
 from afinet.uapi.if_addr import IFA_F_SECONDARY
@@ -236,7 +236,18 @@ def test_a_flushing_setting_makes_cached_routes_stale() -> None:
     before = net.ipv4.route.rt_genid
     assert sysctl_write(net.sysctl_table, "net/ipv4/conf/e0/route_localnet", "1") == 0
     assert net.ipv4.route.rt_genid > before
-    assert isinstance(net.ipv4.route, route.RouteState)
+
+
+def test_a_new_name_moves_settings_and_labels() -> None:
+    net = boot()
+    dev = add_dev(net, "e0", "10.0.0.1/24", up=False)
+    assert add_addr(dev, "10.0.0.2/24") == 0 and put(net, SIOCSIFADDR, "e0:x", "10.7.0.1") == 0
+    assert sysctl_write(net.sysctl_table, "net/ipv4/conf/e0/rp_filter", "2") == 0
+    assert dev_core.dev_change_name(dev, "wan") == 0
+    assert sysctl_read(net.sysctl_table, "net/ipv4/conf/wan/rp_filter") == "2"
+    assert "net/ipv4/conf/e0/rp_filter" not in net.sysctl_table
+    labels = [ifa.ifa_label for ifa in in_device(dev).ifa_list]
+    assert labels[0] == "wan" and "wan:x" in labels and all(label.startswith("wan") for label in labels)
 
 
 # -- ioctl -----------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from afinet.net.core.net_namespace import PernetOperations, register_pernet_subs
 from afinet.net.core.netdevice import (
     NETDEV_CHANGEADDR,
     NETDEV_CHANGEMTU,
+    NETDEV_CHANGENAME,
     NETDEV_DOWN,
     NETDEV_REGISTER,
     NETDEV_UNREGISTER,
@@ -145,6 +146,43 @@ class Ipv4Devconf:
         self.disable_xfrm: int = 0
         self.disable_policy: int = 0
 
+    def assign(self, source: Ipv4Devconf) -> None:
+        """Take over all values of `source`, and which of them were set."""
+        self.state = source.state
+        self.forwarding = source.forwarding
+        self.mc_forwarding = source.mc_forwarding
+        self.bc_forwarding = source.bc_forwarding
+        self.accept_redirects = source.accept_redirects
+        self.secure_redirects = source.secure_redirects
+        self.shared_media = source.shared_media
+        self.rp_filter = source.rp_filter
+        self.send_redirects = source.send_redirects
+        self.accept_source_route = source.accept_source_route
+        self.accept_local = source.accept_local
+        self.src_valid_mark = source.src_valid_mark
+        self.proxy_arp = source.proxy_arp
+        self.medium_id = source.medium_id
+        self.bootp_relay = source.bootp_relay
+        self.log_martians = source.log_martians
+        self.tag = source.tag
+        self.arp_filter = source.arp_filter
+        self.arp_announce = source.arp_announce
+        self.arp_ignore = source.arp_ignore
+        self.arp_accept = source.arp_accept
+        self.arp_notify = source.arp_notify
+        self.arp_evict_nocarrier = source.arp_evict_nocarrier
+        self.proxy_arp_pvlan = source.proxy_arp_pvlan
+        self.force_igmp_version = source.force_igmp_version
+        self.igmpv2_unsolicited_report_interval = source.igmpv2_unsolicited_report_interval
+        self.igmpv3_unsolicited_report_interval = source.igmpv3_unsolicited_report_interval
+        self.ignore_routes_with_linkdown = source.ignore_routes_with_linkdown
+        self.drop_gratuitous_arp = source.drop_gratuitous_arp
+        self.drop_unicast_in_l2_multicast = source.drop_unicast_in_l2_multicast
+        self.promote_secondaries = source.promote_secondaries
+        self.route_localnet = source.route_localnet
+        self.disable_xfrm = source.disable_xfrm
+        self.disable_policy = source.disable_policy
+
 
 class InIfaddr:
     """struct in_ifaddr: one address of a device. `ifa_address` is the peer's on a point-to-point link, else `ifa_local`."""
@@ -180,8 +218,19 @@ class InIfaddr:
 class InDevice:
     """struct in_device: what IPv4 keeps for a device. `mc_*` and `mr_*` are igmp.py's."""
 
-    __slots__ = ("cnf", "cnf_all", "dead", "dev", "ifa_list", "mc_list", "mr_v1_seen", "mr_v2_seen", "net",
-                 "orig_mtu")  # fmt: skip
+    __slots__ = (
+        "cnf",
+        "cnf_all",
+        "conf_name",
+        "dead",
+        "dev",
+        "ifa_list",
+        "mc_list",
+        "mr_v1_seen",
+        "mr_v2_seen",
+        "net",
+        "orig_mtu",
+    )
 
     def __init__(self, net: Net, dev: NetDevice, cnf: Ipv4Devconf) -> None:
         self.net: Net = net
@@ -190,6 +239,7 @@ class InDevice:
         self.cnf_all: Ipv4Devconf = net.ipv4.devconf_all
         self.ifa_list: list[InIfaddr] = []
         self.dead: bool = False
+        self.conf_name: str = dev.name  # under which the settings are registered
         self.orig_mtu: int = dev.mtu  # before a change of which NETDEV_CHANGEMTU tells
         self.mc_list: dict[int, IpMcList] = {}  # by group
         self.mr_v1_seen: int = 0  # ns; older queriers heard until then
@@ -351,7 +401,7 @@ def inetdev_init(dev: NetDevice) -> InDevice:
     """Give `dev` an IPv4 side, with the settings of conf/default."""
     net = dev_net(dev)
     cnf = Ipv4Devconf()
-    devconf_copy(cnf, net.ipv4.devconf_dflt)
+    cnf.assign(net.ipv4.devconf_dflt)
     cnf.state = 0
     in_dev = InDevice(net, dev, cnf)
     devinet_sysctl_register(in_dev)
@@ -394,9 +444,24 @@ def inetdev_event(event: int, dev: NetDevice) -> int:
             inetdev_destroy(in_dev)
     elif event == NETDEV_UNREGISTER:
         inetdev_destroy(in_dev)
+    elif event == NETDEV_CHANGENAME:
+        inetdev_changename(dev, in_dev)
+        devinet_sysctl_unregister(in_dev)
+        devinet_sysctl_register(in_dev)
     if (event == NETDEV_UP or event == NETDEV_CHANGEADDR) and IN_DEV_ARP_NOTIFY(in_dev):
         inetdev_send_gratuitous_arp(dev, in_dev)
     return 0
+
+
+def inetdev_changename(dev: NetDevice, in_dev: InDevice) -> None:
+    """Labels begin with the device's name: the first address gets it alone, the others keep their alias, or get a number."""
+    for i, ifa in enumerate(in_dev.ifa_list):
+        if i == 0:
+            ifa.ifa_label = dev.name
+            continue
+        colon = ifa.ifa_label.find(":")
+        suffix = ifa.ifa_label[colon:] if colon >= 0 else f":{i + 1}"
+        ifa.ifa_label = dev.name[: IFNAMSIZ - 1 - len(suffix)] + suffix
 
 
 def inetdev_send_gratuitous_arp(dev: NetDevice, in_dev: InDevice) -> None:
@@ -829,17 +894,6 @@ DEVCONF_FIELDS: Final = (
 DEVCONF_FLUSHING: Final = ("disable_xfrm", "disable_policy", "promote_secondaries", "route_localnet")
 
 
-def devconf_get(cnf: Ipv4Devconf, field: str) -> int:
-    value: int = getattr(cnf, field)
-    return value
-
-
-def devconf_copy(to: Ipv4Devconf, source: Ipv4Devconf) -> None:
-    for field in DEVCONF_FIELDS:
-        setattr(to, field, getattr(source, field))
-    to.state = source.state
-
-
 def ipv4_devconf_setall(cnf: Ipv4Devconf) -> None:
     """Somebody configured this device: it no longer follows conf/default."""
     cnf.state = (1 << len(DEVCONF_FIELDS)) - 1
@@ -871,19 +925,19 @@ class DevconfCtl(CtlTable):
             self.mode = 0o444  # set by a multicast routing daemon only
 
     def write(self, text: str) -> int:
-        old = devconf_get(self.cnf, self.field)
+        old = self.read()
         err = super().write(text)
         if err:
             return err
         net = self.net
         cnf = self.cnf
-        value = devconf_get(cnf, self.field)
+        value = self.read()
         cnf.state |= self.option
         if cnf is net.ipv4.devconf_dflt:
             for dev in net.dev_by_index.values():
                 in_dev = dev.ip_ptr
                 if in_dev is not None and not in_dev.cnf.state & self.option:
-                    setattr(in_dev.cnf, self.field, value)
+                    CtlTable(self.procname, in_dev.cnf, self.field).write(value)
         if value == old:
             return 0
         if self.field == "forwarding" and cnf is not net.ipv4.devconf_dflt:
@@ -892,7 +946,7 @@ class DevconfCtl(CtlTable):
             route.rt_cache_flush(net)
         elif self.field in DEVCONF_FLUSHING:
             route.rt_cache_flush(net)
-        elif (self.field == "accept_local" or self.field == "route_localnet") and value == 0:
+        elif (self.field == "accept_local" or self.field == "route_localnet") and value == "0":
             route.rt_cache_flush(net)
         return 0
 
@@ -905,13 +959,13 @@ def devconf_entries(net: Net, cnf: Ipv4Devconf) -> list[CtlTable]:
 
 
 def devinet_sysctl_register(in_dev: InDevice) -> None:
-    # A dot in a device's name would be a separator in the dotted notation: sysctl writes it as a slash, paths keep it.
-    register_sysctl(in_dev.net.sysctl_table, f"net/ipv4/conf/{in_dev.dev.name}", devconf_entries(in_dev.net, in_dev.cnf))
+    in_dev.conf_name = in_dev.dev.name
+    register_sysctl(in_dev.net.sysctl_table, f"net/ipv4/conf/{in_dev.conf_name}", devconf_entries(in_dev.net, in_dev.cnf))
 
 
 def devinet_sysctl_unregister(in_dev: InDevice) -> None:
     for field in DEVCONF_FIELDS:
-        in_dev.net.sysctl_table.pop(f"net/ipv4/conf/{in_dev.dev.name}/{field}", None)
+        in_dev.net.sysctl_table.pop(f"net/ipv4/conf/{in_dev.conf_name}/{field}", None)
 
 
 def devinet_sysctl_init_net(net: Net) -> None:
@@ -938,8 +992,8 @@ class DevinetNetOps(PernetOperations):
         ipv4.devconf_dflt.accept_source_route = 1
         init_net = net.kernel.init_net
         if init_net is not None and init_net is not net:
-            devconf_copy(ipv4.devconf_all, init_net.ipv4.devconf_all)
-            devconf_copy(ipv4.devconf_dflt, init_net.ipv4.devconf_dflt)
+            ipv4.devconf_all.assign(init_net.ipv4.devconf_all)
+            ipv4.devconf_dflt.assign(init_net.ipv4.devconf_dflt)
         devinet_sysctl_init_net(net)
         return 0
 

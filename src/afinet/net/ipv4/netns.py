@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from afinet.net.ipv4.devinet import InIfaddr, Ipv4Devconf
     from afinet.net.ipv4.fib_frontend import FibTables
     from afinet.net.ipv4.ip_fragment import FqDir
-    from afinet.net.ipv4.route import RouteState
+    from afinet.net.ipv4.rtable import RouteState
     from afinet.net.ipv4.tcp_cong import TcpCongestionOps
 
 
@@ -42,7 +42,6 @@ class NetnsIpv4:
         self.dev_addr_genid: int = 0  # moves with every change of an address
         # ip
         self.sysctl_ip_default_ttl: int = 64
-        self.sysctl_ip_forward: int = 0
         self.sysctl_ip_no_pmtu_disc: int = 0
         self.sysctl_ip_fwd_use_pmtu: int = 0
         self.sysctl_ip_fwd_update_priority: int = 1
