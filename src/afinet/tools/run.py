@@ -109,7 +109,7 @@ def _run(request: dict[str, Any]) -> int:
         # Begin at the scenario's own frame.
         while trace is not None and trace.tb_frame.f_code.co_filename != scenario:
             trace = trace.tb_next
-        sys.excepthook(type(e), e, trace or e.__traceback__)
+        sys.excepthook(type(e), e.with_traceback(trace or e.__traceback__), trace or e.__traceback__)
         status = 1
     finally:
         for network in networks:
