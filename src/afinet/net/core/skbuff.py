@@ -95,7 +95,7 @@ class SkBuff:
         "transport_header",
         "truesize",
         "tstamp",
-        "tx_in_flight",
+        "tx_order",
         "txstamp_ack",
     )
 
@@ -149,7 +149,7 @@ class SkBuff:
         self.eor: bool = False
         self.txstamp_ack: bool = False
         self.is_app_limited: bool = False
-        self.tx_in_flight: int = 0
+        self.tx_order: int = 0  # the how-manyeth transmission of its sock the last one of this segment was
         self.delivered: int = 0
         self.delivered_ce: int = 0
         self.first_tx_mstamp: int = 0

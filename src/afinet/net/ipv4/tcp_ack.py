@@ -841,7 +841,7 @@ def tcp_clean_rtx_queue(sk: TcpSock, prior_fack: int, prior_snd_una: int, state:
                 sk.delivered_ce += acked_pcount
             # an ACK of the original is no evidence about when the retransmission arrived
             if not (sacked & TCPCB_RETRANS and tcp_tsopt_ecr_before(sk, tcp_skb_timestamp_ts(skb))):
-                tcp_recovery.tcp_rack_advance(sk, sacked, end_seq, skb.tstamp)
+                tcp_recovery.tcp_rack_advance(sk, skb, sacked)
         if sacked & TCPCB_LOST:
             sk.lost_out -= acked_pcount
         sk.packets_out -= acked_pcount

@@ -121,7 +121,7 @@ def tcp_fragment(sk: TcpSock, queue: int, skb: SkBuff, length: int, mss_now: int
     buff.delivered_ce = skb.delivered_ce
     buff.first_tx_mstamp = skb.first_tx_mstamp
     buff.delivered_mstamp = skb.delivered_mstamp
-    buff.tx_in_flight = skb.tx_in_flight
+    buff.tx_order = skb.tx_order
     if not before(sk.snd_nxt, buff.end_seq):
         # sent already: the counts of packets may change
         diff = old_factor - skb.gso_segs - buff.gso_segs

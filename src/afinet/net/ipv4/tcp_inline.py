@@ -555,6 +555,21 @@ def tcp_skb_sent_after(t1: int, t2: int, seq1: int, seq2: int) -> bool:
     return t1 > t2 or (t1 == t2 and after(seq1, seq2))
 
 
+def tcp_rack_sent_after(tp: TcpSock, skb: SkBuff) -> bool:
+    """Whether what RACK saw delivered was sent after `skb`.
+
+    Linux compares times, and sequence numbers where they are equal. Under a virtual clock very much happens in one instant, new data
+    and retransmissions among it, so the order of transmission decides; sequence numbers only between the parts of one segment.
+    """
+    t1 = tp.rack_mstamp
+    t2 = skb.tstamp
+    if t1 != t2:
+        return t1 > t2
+    if tp.rack_tx_order != skb.tx_order:
+        return tp.rack_tx_order > skb.tx_order
+    return after(tp.rack_end_seq, skb.end_seq)
+
+
 # -- inet_connection_sock.h ------------------------------------------------------------------------------------------------
 
 

@@ -406,6 +406,7 @@ def tcp_transmit_skb(sk: TcpSock, skb: SkBuff, clone_it: bool = True, rcv_nxt: i
         sk.sk_net.tcp_statistics[TCP_MIB_OUTSEGS] += segs
     sk.segs_out += segs
     skb.tstamp = now
+    skb.tx_order = sk.segs_out
     ops = sk.icsk_af_ops
     assert ops is not None
     err = ops.queue_xmit(sk, packet, None)

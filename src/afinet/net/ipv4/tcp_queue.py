@@ -191,19 +191,19 @@ class TsortedQueue:
         """All of `rtx` that was sent and not delivered or given up, by when it was last sent."""
         self.head: TsortedNode | None = None
         self.tail: TsortedNode | None = None
-        order: list[tuple[int, int, SkBuff]] = []
+        order: list[tuple[int, int, int, SkBuff]] = []
         n = 0
         skb = rtx.head
         while skb is not None:
             skb.cb = None
             sacked = skb.sacked
             if not sacked & TCPCB_SACKED_ACKED and (not sacked & TCPCB_LOST or sacked & TCPCB_SACKED_RETRANS):
-                order.append((skb.tstamp, n, skb))
+                order.append((skb.tstamp, skb.tx_order, n, skb))
             n += 1
             skb = skb.next
         order.sort()
         for entry in order:
-            self.move_tail(entry[2])
+            self.move_tail(entry[3])
 
     def move_tail(self, skb: SkBuff) -> None:
         """`skb` was sent just now."""

@@ -19,7 +19,7 @@ from afinet.net.ipv4.tcp_inline import (
     TCP_TIMEOUT_MIN_US,
     tcp_packets_in_flight,
     tcp_rtx_queue_head,
-    tcp_skb_sent_after,
+    tcp_rack_sent_after,
 )
 from afinet.net.ipv4.tcp_queue import TsortedQueue
 from afinet.net.ipv4.tcp_sock import TCPCB_LOST, TCPCB_RETRANS, TCPCB_SACKED_RETRANS, TcpSock
@@ -64,15 +64,13 @@ def tcp_rack_detect_loss(sk: TcpSock) -> int:
             return 0
         tsorted = TsortedQueue(rtx)
         sk.tsorted_sent_queue = tsorted
-    rack_mstamp = sk.rack_mstamp
-    rack_end_seq = sk.rack_end_seq
     node = tsorted.head
     while node is not None:
         skb = node.skb
         node = node.next
         if skb.sacked & TCPCB_LOST and not skb.sacked & TCPCB_SACKED_RETRANS:
             continue  # marked, and not sent again yet
-        if not tcp_skb_sent_after(rack_mstamp, skb.tstamp, rack_end_seq, skb.end_seq):
+        if not tcp_rack_sent_after(sk, skb):
             break
         remaining = tcp_rack_skb_timeout(sk, skb, reo_wnd)
         if remaining <= 0:
@@ -96,8 +94,9 @@ def tcp_rack_mark_lost(sk: TcpSock) -> bool:
     return False
 
 
-def tcp_rack_advance(tp: TcpSock, sacked: int, end_seq: int, xmit_time: int) -> None:
-    """A segment sent at `xmit_time` (ns) was delivered."""
+def tcp_rack_advance(tp: TcpSock, skb: SkBuff, sacked: int) -> None:
+    """`skb` was delivered."""
+    xmit_time = skb.tstamp
     rtt_us = (tp.tcp_mstamp - xmit_time) // 1000
     if sacked & TCPCB_RETRANS:
         # Faster than any round trip: it was the original that came through, not this retransmission.
@@ -106,9 +105,10 @@ def tcp_rack_advance(tp: TcpSock, sacked: int, end_seq: int, xmit_time: int) -> 
             return
     tp.rack_advanced = True
     tp.rack_rtt_us = rtt_us
-    if tcp_skb_sent_after(xmit_time, tp.rack_mstamp, end_seq, tp.rack_end_seq):
+    if xmit_time > tp.rack_mstamp or not tcp_rack_sent_after(tp, skb):
         tp.rack_mstamp = xmit_time
-        tp.rack_end_seq = end_seq
+        tp.rack_tx_order = skb.tx_order
+        tp.rack_end_seq = skb.end_seq
 
 
 def tcp_rack_reo_timeout(sk: TcpSock) -> None:

@@ -168,7 +168,7 @@ def tcp_sacktag_one(sk: TcpSock, state: TcpSacktagState, skb: SkBuff, dup_sack: 
     if not after(end_seq, sk.snd_una):
         return
     if not sacked & TCPCB_SACKED_ACKED:
-        tcp_recovery.tcp_rack_advance(sk, sacked, end_seq, skb.tstamp)
+        tcp_recovery.tcp_rack_advance(sk, skb, sacked)
         if sacked & TCPCB_SACKED_RETRANS:
             # Not marked lost: the retransmission is taken to be in flight still.
             if sacked & TCPCB_LOST:
