@@ -8,6 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afinet.net.core.sock import sock_inuse_get, sock_prot_inuse_get
+from afinet.uapi.icmp import (
+    ICMP_ADDRESS,
+    ICMP_ADDRESSREPLY,
+    ICMP_DEST_UNREACH,
+    ICMP_ECHO,
+    ICMP_ECHOREPLY,
+    ICMP_PARAMETERPROB,
+    ICMP_REDIRECT,
+    ICMP_SOURCE_QUENCH,
+    ICMP_TIME_EXCEEDED,
+    ICMP_TIMESTAMP,
+    ICMP_TIMESTAMPREPLY,
+)
 from afinet.uapi.snmp import (
     SNMP4_ICMP_LIST,
     SNMP4_IPSTATS_LIST,
@@ -25,6 +38,22 @@ IPSTATS_SNMP: Final = 18  # so many of the IP counters are in snmp (RFC 4293's),
 TCP_MIB_CONSTANTS: Final = (1, 200, 120_000, -1)
 
 
+# icmpmibmap: the counters of snmp that the statistics by message type supply.
+ICMPMIBMAP: Final = {
+    "DestUnreachs": ICMP_DEST_UNREACH,
+    "TimeExcds": ICMP_TIME_EXCEEDED,
+    "ParmProbs": ICMP_PARAMETERPROB,
+    "SrcQuenchs": ICMP_SOURCE_QUENCH,
+    "Redirects": ICMP_REDIRECT,
+    "Echos": ICMP_ECHO,
+    "EchoReps": ICMP_ECHOREPLY,
+    "Timestamps": ICMP_TIMESTAMP,
+    "TimestampReps": ICMP_TIMESTAMPREPLY,
+    "AddrMasks": ICMP_ADDRESS,
+    "AddrMaskReps": ICMP_ADDRESSREPLY,
+}
+
+
 def snmp_ip(net: Net) -> tuple[list[str], list[int]]:
     ipv4 = net.ipv4
     names = ["Forwarding", "DefaultTTL"]
@@ -33,6 +62,18 @@ def snmp_ip(net: Net) -> tuple[list[str], list[int]]:
         names.append(SNMP4_IPSTATS_LIST[i])
         values.append(net.ip_statistics[i])
     return names, values
+
+
+def snmp_icmp(net: Net) -> tuple[list[str], list[int]]:
+    values: list[int] = []
+    for i, name in enumerate(SNMP4_ICMP_LIST):
+        value = net.icmp_statistics[i]
+        if name.startswith("In") and name[2:] in ICMPMIBMAP:
+            value = net.icmpmsg_in.get(ICMPMIBMAP[name[2:]], 0)
+        elif name.startswith("Out") and name[3:] in ICMPMIBMAP:
+            value = net.icmpmsg_out.get(ICMPMIBMAP[name[3:]], 0)
+        values.append(value)
+    return list(SNMP4_ICMP_LIST), values
 
 
 def snmp_icmpmsg(net: Net) -> tuple[list[str], list[int]]:
@@ -64,7 +105,8 @@ def snmp_groups(net: Net) -> list[tuple[str, list[str], list[int]]]:
     groups: list[tuple[str, list[str], list[int]]] = []
     names, values = snmp_ip(net)
     groups.append(("Ip", names, values))
-    groups.append(("Icmp", list(SNMP4_ICMP_LIST), net.icmp_statistics[:]))
+    names, values = snmp_icmp(net)
+    groups.append(("Icmp", names, values))
     names, values = snmp_icmpmsg(net)
     if names:
         groups.append(("IcmpMsg", names, values))
