@@ -649,6 +649,7 @@ def tcp_write_xmit(sk: TcpSock, mss_now: int, nonagle: int, push_one: int) -> bo
     """
     sk.tcp_mstamp = sk.kernel.now
     sent_pkts = 0
+    rearm = False
     max_segs = tcp_tso_segs(sk, mss_now)
     is_cwnd_limited = False
     is_rwnd_limited = False
@@ -694,7 +695,8 @@ def tcp_write_xmit(sk: TcpSock, mss_now: int, nonagle: int, push_one: int) -> bo
             break  # a program is in the middle of filling it
         if tcp_transmit_skb(sk, skb):
             break
-        tcp_event_new_data_sent(sk, skb)
+        # The timer is armed once, after the loop.
+        rearm |= tcp_new_data_sent(sk, skb)
         if skb.len < skb.gso_segs * mss_now:
             sk.snd_sml = skb.end_seq  # tcp_minshall_update
         sent_pkts += skb.gso_segs
@@ -712,14 +714,21 @@ def tcp_write_xmit(sk: TcpSock, mss_now: int, nonagle: int, push_one: int) -> bo
         if tcp_in_cwnd_reduction(sk):
             sk.prr_out += sent_pkts
         # one loss probe a tail loss episode
-        if push_one != 2:
-            tcp_retransmit.tcp_schedule_loss_probe(sk, False)
+        if push_one == 2 or not tcp_retransmit.tcp_schedule_loss_probe(sk, False):
+            if rearm:
+                tcp_ack.tcp_rearm_rto(sk)
         return False
     return not sk.packets_out and sk.write_seq != sk.snd_nxt
 
 
 def tcp_event_new_data_sent(sk: TcpSock, skb: SkBuff) -> None:
-    """A new segment is in flight."""
+    """A new segment is in flight: queues, counts, the timer."""
+    if tcp_new_data_sent(sk, skb):
+        tcp_ack.tcp_rearm_rto(sk)
+
+
+def tcp_new_data_sent(sk: TcpSock, skb: SkBuff) -> bool:
+    """tcp_event_new_data_sent but for the timer; whether that has to be armed."""
     prior_packets = sk.packets_out
     sk.snd_nxt = skb.end_seq
     skb_unlink(sk.sk_write_queue, skb)
@@ -728,11 +737,10 @@ def tcp_event_new_data_sent(sk: TcpSock, skb: SkBuff) -> None:
         sk.highest_sack = skb
     segs = skb.gso_segs
     sk.packets_out = prior_packets + segs
-    if prior_packets == 0 or sk.icsk_pending == ICSK_TIME_LOSS_PROBE:
-        tcp_ack.tcp_rearm_rto(sk)
     sk.sk_net.net_statistics[LINUX_MIB_TCPORIGDATASENT] += segs
     if sk.sk_socket is not None and sk.sk_socket.flags:
         tcp_rcvq.tcp_check_space(sk)
+    return prior_packets == 0 or sk.icsk_pending == ICSK_TIME_LOSS_PROBE
 
 
 def __tcp_push_pending_frames(sk: TcpSock, cur_mss: int, nonagle: int) -> None:
