@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from afinet.kernel.time import NSEC_PER_SEC
 from afinet.kernel.wait import Kiocb
 from afinet.net.core.flow import Flowi4
-from afinet.net.core.skbuff import alloc_skb, skb_push, skb_set_owner_w
+from afinet.net.core.skbuff import CHECKSUM_PARTIAL, SKB_GSO_TCPV4, alloc_skb, skb_push, skb_set_owner_w
 from afinet.net.core.sock import Proto, sk_wmem_alloc_get, sock_init_data
 from afinet.net.ipv4 import devinet, ip_options, ip_output, route
 from afinet.net.ipv4.fib_frontend import ip_route_add
@@ -20,6 +20,8 @@ from afinet.net.socket import MsgHdr
 from afinet.uapi.errno import EAGAIN, EHOSTUNREACH, EIOCBQUEUED, EMSGSIZE, ENOBUFS
 from afinet.uapi.in_ import IP_PMTUDISC_DO, IP_PMTUDISC_DONT, IP_PMTUDISC_PROBE, IP_PMTUDISC_WANT, IPPROTO_TCP
 from afinet.uapi.socket import AF_INET, MSG_DONTWAIT, MSG_PROBE
+from afinet.wire import tcp
+from afinet.wire.checksum import csum_partial, csum_tcpudp_magic
 from tests.net.ipv4.iphost import FAR, ME, PEER, PROTO, Host, addr, icmp_packet, packet, parse_icmp
 
 
@@ -193,6 +195,30 @@ def test_neighbours_of_one_route_are_told_apart() -> None:
         xmit(a)
         xmit(b)
     assert [p[19] for p in h.sent()] == [2, 3, 2, 3]
+
+
+def test_segments_of_a_super_packet_that_exceed_the_mtu_are_fragmented() -> None:
+    h = Host()
+    sk = make_sock(h, IPPROTO_TCP, IP_PMTUDISC_DONT)
+    connect(sk)
+    skb = alloc_skb(tcp.emit(1, 2, 1000, 0, 0x18, 100, 0, 0, b""))
+    skb.frags = [b"a" * 2000 + b"b" * 1000]
+    skb.data_len = 3000
+    skb.len += 3000
+    skb.gso_size = 2000
+    skb.gso_segs = 2
+    skb.gso_type = SKB_GSO_TCPV4
+    skb.ip_summed = CHECKSUM_PARTIAL
+    skb.csum_offset = 16
+    skb_set_owner_w(skb, sk)
+    assert ip_output.ip_queue_xmit(sk, skb, None) == 0
+    out = h.sent()
+    assert [len(p) for p in out] == [1500, 560, 1040]
+    assert out[2][24:28] == (3000).to_bytes(4, "big")  # sequence number of the second segment
+    whole = b"".join(p[20:] for p in out[:2])
+    assert whole[20:] == b"a" * 2000
+    assert csum_tcpudp_magic(ME, PEER, len(whole), IPPROTO_TCP, csum_partial(whole, 0, len(whole), 0)) == 0
+    assert sk_wmem_alloc_get(sk) == 0
 
 
 # -- without a sock's help -----------------------------------------------------------------------------------------------------

@@ -138,6 +138,8 @@ def icmp_is_error(type: int) -> bool:
 class IcmpProtocol(NetProtocol):
     """icmp_protocol."""
 
+    __slots__ = ()
+
     def handler(self, skb: SkBuff) -> int:
         return icmp_rcv(skb)
 

@@ -200,6 +200,8 @@ def ip_mc_sf_allow(sk: InetSock, loc_addr: int, rmt_addr: int, dif: int) -> bool
 class IgmpProtocol(NetProtocol):
     """igmp_protocol: raw socks have had their copy; what is left is checked and let go."""
 
+    __slots__ = ()
+
     def handler(self, skb: SkBuff) -> int:
         return igmp_rcv(skb)
 

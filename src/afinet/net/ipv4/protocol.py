@@ -27,6 +27,8 @@ MAX_INET_PROTOS: Final = 256
 class NetProtocol:
     """struct net_protocol. A subclass per transport protocol; an instance belongs to one Kernel's table."""
 
+    __slots__ = ("icmp_strict_tag_validation", "no_policy")
+
     def __init__(self, no_policy: bool = True, icmp_strict_tag_validation: bool = False) -> None:
         self.no_policy: bool = no_policy
         # Whether icmp_rcv believes an unreachable about this protocol only if its quote holds the full header's tags.
