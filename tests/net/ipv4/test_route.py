@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from afinet.kernel.sysctl import sysctl_read, sysctl_write
 from afinet.kernel.time import NSEC_PER_SEC
@@ -434,3 +436,46 @@ def test_the_limits_stand_under_their_sysctls() -> None:
     assert sysctl_write(table, "net.ipv4.route.mtu_expires", "60") == 0
     assert net.ipv4.ip_rt_mtu_expires == 60 * NSEC_PER_SEC
     assert sysctl_write(table, "net.ipv4.route.mtu_expires", "x") == -EINVAL
+
+
+# -- anything --------------------------------------------------------------------------------------------------------------
+
+ADDRESSES = st.one_of(
+    st.sampled_from([A(a) for a in ("0.0.0.0", "10.0.0.1", "10.0.0.9", "10.0.0.255", "127.0.0.1", "224.0.0.1", "239.1.1.1",
+                                    "255.255.255.255", "8.8.8.8", "20.0.0.1", "21.0.0.1", "240.0.0.1")]),
+    st.integers(0, 0xFFFFFFFF),
+)  # fmt: skip
+
+
+def router() -> tuple[Net, NetDevice]:
+    net, dev = host()
+    assert fib_frontend.ip_route_add(net, A("20.0.0.0"), 8, type=6) == 0
+    assert fib_frontend.ip_route_add(net, A("21.0.0.0"), 8, type=8) == 0
+    assert sysctl_write(net.sysctl_table, "net.ipv4.ip_forward", "1") == 0
+    return net, dev
+
+
+PLACES = (host(), router())
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(st.sampled_from([0, 1]), ADDRESSES, ADDRESSES, st.integers(0, 255), st.integers(0, 255), st.binary(max_size=64))
+def test_no_packet_raises_and_each_is_dropped_or_routed(
+    place: int, saddr: int, daddr: int, tos: int, proto: int, payload: bytes
+) -> None:
+    net, dev = PLACES[place]
+    skb = alloc_skb(ip.emit(tos, 20 + len(payload), 0, 0, 64, proto, saddr, daddr) + payload)
+    skb.transport_header = 20
+    skb.protocol, skb.dev = ETH_P_IP, dev
+    reason = route.ip_route_input_noref(skb, daddr, saddr, tos, dev)
+    assert (reason == 0) == (skb.dst is not None)
+    # What is remembered answers as a lookup does.
+    again = packet(dev, S(saddr), S(daddr), proto, tos)
+    net.ipv4.route.input_local = {}
+    assert route.ip_route_input_noref(again, daddr, saddr, tos, dev) == reason
+    if skb.dst is not None:
+        assert isinstance(skb.dst, Rtable) and isinstance(again.dst, Rtable)
+        assert (skb.dst.rt_type, skb.dst.rt_input, skb.dst.error) == (again.dst.rt_type, again.dst.rt_input, again.dst.error)
+    fl4 = Flowi4(daddr, saddr, dscp=tos, proto=proto)
+    err, rt = route.ip_route_output_flow(net, fl4, None)
+    assert (err == 0) == (rt is not None)

@@ -39,19 +39,19 @@ TCP_MIB_CONSTANTS: Final = (1, 200, 120_000, -1)
 
 
 # icmpmibmap: the counters of snmp that the statistics by message type supply.
-ICMPMIBMAP: Final = {
-    "DestUnreachs": ICMP_DEST_UNREACH,
-    "TimeExcds": ICMP_TIME_EXCEEDED,
-    "ParmProbs": ICMP_PARAMETERPROB,
-    "SrcQuenchs": ICMP_SOURCE_QUENCH,
-    "Redirects": ICMP_REDIRECT,
-    "Echos": ICMP_ECHO,
-    "EchoReps": ICMP_ECHOREPLY,
-    "Timestamps": ICMP_TIMESTAMP,
-    "TimestampReps": ICMP_TIMESTAMPREPLY,
-    "AddrMasks": ICMP_ADDRESS,
-    "AddrMaskReps": ICMP_ADDRESSREPLY,
-}
+ICMPMIBMAP: Final = (
+    ("DestUnreachs", ICMP_DEST_UNREACH),
+    ("TimeExcds", ICMP_TIME_EXCEEDED),
+    ("ParmProbs", ICMP_PARAMETERPROB),
+    ("SrcQuenchs", ICMP_SOURCE_QUENCH),
+    ("Redirects", ICMP_REDIRECT),
+    ("Echos", ICMP_ECHO),
+    ("EchoReps", ICMP_ECHOREPLY),
+    ("Timestamps", ICMP_TIMESTAMP),
+    ("TimestampReps", ICMP_TIMESTAMPREPLY),
+    ("AddrMasks", ICMP_ADDRESS),
+    ("AddrMaskReps", ICMP_ADDRESSREPLY),
+)
 
 
 def snmp_ip(net: Net) -> tuple[list[str], list[int]]:
@@ -65,15 +65,12 @@ def snmp_ip(net: Net) -> tuple[list[str], list[int]]:
 
 
 def snmp_icmp(net: Net) -> tuple[list[str], list[int]]:
-    values: list[int] = []
-    for i, name in enumerate(SNMP4_ICMP_LIST):
-        value = net.icmp_statistics[i]
-        if name.startswith("In") and name[2:] in ICMPMIBMAP:
-            value = net.icmpmsg_in.get(ICMPMIBMAP[name[2:]], 0)
-        elif name.startswith("Out") and name[3:] in ICMPMIBMAP:
-            value = net.icmpmsg_out.get(ICMPMIBMAP[name[3:]], 0)
-        values.append(value)
-    return list(SNMP4_ICMP_LIST), values
+    names = list(SNMP4_ICMP_LIST)
+    values = net.icmp_statistics[:]
+    for name, type in ICMPMIBMAP:
+        values[names.index("In" + name)] = net.icmpmsg_in.get(type, 0)
+        values[names.index("Out" + name)] = net.icmpmsg_out.get(type, 0)
+    return names, values
 
 
 def snmp_icmpmsg(net: Net) -> tuple[list[str], list[int]]:
