@@ -456,8 +456,8 @@ def __inet_bhash2_update_saddr(sk: InetConnectionSock, saddr: int) -> None:
     """Give `sk` another local address; as an owner of a port it moves to that address's bucket."""
     tb = sk.icsk_bind_hash
     tb2 = sk.icsk_bind2_hash
-    if tb is None or tb2 is None:
-        inet_update_saddr(sk, saddr)
+    if tb is None or tb2 is None or tb2.rcv_saddr == saddr:
+        inet_update_saddr(sk, saddr)  # no owner, or in that address's bucket already
         return
     hinfo = hashinfo_of(sk)
     new = inet_bind2_bucket_find(hinfo, sk.sk_net, tb.port, saddr)
