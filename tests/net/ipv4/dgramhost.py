@@ -1,4 +1,4 @@
-"""Two hosts for the tests of datagram sockets: A (10.9.0.1) and B (10.9.0.2) over veth in one Kernel, as the parity tests have them.
+"""Two hosts for the tests of datagram sockets: A (10.9.0.1) and B (10.9.0.2) over veth in one Kernel, as in the parity tests.
 
 `Hosts.udp(0)` is a socket of host A; a call that may wait is started by `Wait` and looked at later. `Hosts.inject` puts bytes on
 B's device as if A had sent them.

@@ -13,7 +13,7 @@ from afinet.uapi.errqueue import SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_LOCAL
 from afinet.uapi.eventpoll import EPOLLERR, EPOLLIN, EPOLLPRI
 from afinet.uapi.neighbour import NUD_REACHABLE, NUD_STALE
 from afinet.uapi.snmp import IPSTATS_MIB_OUTNOROUTES
-from tests.net.ipv4.dgramhost import A, B, LO, SEC, Hosts, addr, sa
+from tests.net.ipv4.dgramhost import LO, SEC, A, B, Hosts, addr, sa
 from tests.parity.programs import i32
 
 

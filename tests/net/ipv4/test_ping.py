@@ -16,7 +16,7 @@ from afinet.uapi.errno import EACCES, EADDRINUSE, EAGAIN, EINVAL, EMSGSIZE, EREM
 from afinet.uapi.snmp import ICMP_MIB_INMSGS
 from afinet.uapi.socket import AF_INET, SOCK_DGRAM
 from afinet.wire import checksum
-from tests.net.ipv4.dgramhost import A, B, SEC, Hosts, ip_packet, sa
+from tests.net.ipv4.dgramhost import SEC, A, B, Hosts, ip_packet, sa
 from tests.parity.programs import i32, icmp
 
 

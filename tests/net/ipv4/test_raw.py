@@ -1,5 +1,6 @@
-"""Raw sockets: who gets a copy, what a program's own header becomes, limits, and bad input. What every call answers in every state is
-compared with Linux in tests/parity/test_datagram_errnos.py."""
+"""Raw sockets: who gets a copy, what a program's own header becomes, limits, and bad input.
+
+What every call answers in every state is compared with Linux in tests/parity/test_datagram_errnos.py."""
 
 from __future__ import annotations
 

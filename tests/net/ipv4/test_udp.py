@@ -29,7 +29,7 @@ from afinet.uapi.snmp import (
     UDP_MIB_OUTDATAGRAMS,
     UDP_MIB_RCVBUFERRORS,
 )
-from tests.net.ipv4.dgramhost import A, B, LO, MS, SEC, Hosts, addr, ip_packet, sa, udp_packet
+from tests.net.ipv4.dgramhost import LO, MS, SEC, A, B, Hosts, addr, ip_packet, sa, udp_packet
 from tests.parity.programs import i32, icmp
 
 SOL_SOCKET, SO_RCVBUF, SO_SNDBUF, SO_REUSEPORT, SO_RCVTIMEO, SO_SNDTIMEO = 1, 8, 7, 15, 20, 21

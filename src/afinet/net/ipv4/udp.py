@@ -1,5 +1,7 @@
 """net/ipv4/udp.c: UDP.
 
+Ports and the lookup of a packet's sock are in udp_table.py.
+
 Down: udp_sendmsg -> ip_route_output_flow -> ip_make_skb -> udp_send_skb -> ip_send_skb; corked data gathers in `cork` and goes with
 udp_push_pending_frames. Up: UdpProtocol.early_demux, then udp_rcv (__udp4_lib_rcv) -> __udp4_lib_lookup -> udp_queue_rcv_skb ->
 __udp_enqueue_schedule_skb; udp_recvmsg takes it from there. ICMP errors: udp_err.
@@ -57,7 +59,6 @@ from afinet.net.core.sock import (
     SOCK_BROADCAST,
     SOCK_DEAD,
     SOCK_RXQ_OVFL,
-    Proto,
     Sock,
     __sk_dst_check,
     lock_sock,
@@ -68,26 +69,16 @@ from afinet.net.core.sock import (
     sk_rmem_schedule,
     sk_wmem_alloc_get,
     sock_flag,
-    sock_hold,
-    sock_prot_inuse_add,
-    sock_put,
     sock_set_flag,
 )
-from afinet.net.core.sock_reuseport import (
-    reciprocal_scale,
-    reuseport_add_sock,
-    reuseport_alloc,
-    reuseport_detach_sock,
-    reuseport_has_conns,
-    reuseport_select_sock,
-)
-from afinet.net.ipv4 import datagram, icmp, igmp, inet_hashtables, ip_output, ip_sockglue, route
+from afinet.net.ipv4 import datagram, icmp, igmp, ip_output, ip_sockglue, route, udp_table
 from afinet.net.ipv4.inet_sock import INET_FLAGS_RECVERR, InetSock, inet_test_bit
 from afinet.net.ipv4.protocol import NetProtocol
+from afinet.net.ipv4.udp_sock import UdpSock as UdpSock
+from afinet.net.ipv4.udp_sock import UdpTableProto
 from afinet.net.socket import sock_recv_cmsgs
 from afinet.uapi.errno import (
     EACCES,
-    EADDRINUSE,
     EAFNOSUPPORT,
     EDESTADDRREQ,
     EHOSTUNREACH,
@@ -164,250 +155,6 @@ if TYPE_CHECKING:
 
 UDP_HLEN: Final = 8
 CHECKSUM_BREAK: Final = 76  # a shorter datagram's checksum is verified when it comes in
-
-
-class UdpSock(InetSock):
-    """struct udp_sock."""
-
-    __slots__ = ("corkflag", "corklen", "pending", "udp_key", "udp_key2", "udp_key4")
-
-    def __init__(self, net: Net, family: int, prot: Proto) -> None:
-        super().__init__(net, family, prot)
-        self.pending: int = 0  # AF_INET while corked data waits
-        self.corkflag: bool = False
-        self.corklen: int = 0  # UDP header included
-        # Where the sock stands in UdpTable's tables, -1: not there.
-        self.udp_key: int = -1
-        self.udp_key2: int = -1
-        self.udp_key4: int = -1
-
-
-class UdpTable:
-    """struct udp_table: by port (bind, multicast), by own address and port, and, connected socks, by both ends.
-
-    The newest sock of a key stands first, so that of two that would do the one bound last is found.
-    """
-
-    __slots__ = ("hash", "hash2", "hash4")
-
-    def __init__(self) -> None:
-        self.hash: dict[int, list[UdpSock]] = {}
-        self.hash2: dict[int, list[UdpSock]] = {}
-        self.hash4: dict[int, list[UdpSock]] = {}
-
-
-def udp_hashfn(net: Net, port: int) -> int:
-    return net.net_cookie << 16 | port
-
-
-def udp4_portaddr_hash(net: Net, addr: int, port: int) -> int:
-    """The key of UdpTable.hash2. At most 62 bits, for namespaces up to the 16,384th; keys may coincide, the lookup compares."""
-    return (net.net_cookie & 0x3FFF) << 48 | port << 32 | addr
-
-
-def udp_ehashfn(net: Net, laddr: int, lport: int, faddr: int, fport: int) -> int:
-    """The key of UdpTable.hash4, likewise."""
-    return (faddr << 16 | fport) ^ laddr << 14 ^ lport << 46 ^ (net.net_cookie & 0x3FFF) << 32
-
-
-def _table_add(table: dict[int, list[UdpSock]], key: int, sk: UdpSock) -> None:
-    chain = table.get(key)
-    if chain is None:
-        table[key] = [sk]
-    else:
-        chain.insert(0, sk)
-
-
-def _table_del(table: dict[int, list[UdpSock]], key: int, sk: UdpSock) -> None:
-    chain = table[key]
-    chain.remove(sk)
-    if not chain:
-        del table[key]
-
-
-# -- ports -----------------------------------------------------------------------------------------------------------------
-
-
-def udp_lib_lport_inuse(table: UdpTable, sk: UdpSock, num: int, exact: bool) -> bool:
-    """Whether somebody else's hold on `num` forbids it to `sk`. `exact`: the program named the port; then the first sock that
-    shares by SO_REUSEPORT decides, as in Linux."""
-    for sk2 in table.hash.get(udp_hashfn(sk.sk_net, num), ()):
-        if (
-            sk2 is not sk
-            and not (sk2.sk_reuse and sk.sk_reuse)
-            and (not sk2.sk_bound_dev_if or not sk.sk_bound_dev_if or sk2.sk_bound_dev_if == sk.sk_bound_dev_if)
-            and inet_hashtables.inet_rcv_saddr_equal(sk, sk2, True)
-        ):
-            if sk2.sk_reuseport and sk.sk_reuseport and sk.sk_reuseport_cb is None and sk2.sk_uid == sk.sk_uid:
-                if exact:
-                    return False
-            else:
-                return True
-    return False
-
-
-def udp_reuseport_add_sock(table: UdpTable, sk: UdpSock) -> None:
-    """Join the group of the socks with the same port, address, device and user, or found one."""
-    for sk2 in table.hash.get(udp_hashfn(sk.sk_net, sk.inet_num), ()):
-        if (
-            sk2 is not sk
-            and sk2.sk_family == sk.sk_family
-            and sk2.sk_bound_dev_if == sk.sk_bound_dev_if
-            and sk2.sk_reuseport
-            and sk2.sk_uid == sk.sk_uid
-            and inet_hashtables.inet_rcv_saddr_equal(sk, sk2, False)
-        ):
-            reuseport_add_sock(sk, sk2)
-            return
-    reuseport_alloc(sk)
-
-
-def udp_v4_get_port(sk: UdpSock, snum: int) -> int:
-    """udp_lib_get_port: bind to `snum`, or to a port drawn from the local range. 0 or -EADDRINUSE."""
-    table = cast(UdpProto, sk.sk_prot).table
-    net = sk.sk_net
-    if not snum:
-        _, low, high = inet_hashtables.inet_sk_get_local_port_range(sk)
-        remaining = high - low + 1
-        # RFC 6056, algorithm 1: from a random place, the next that is free.
-        offset = reciprocal_scale(sk.kernel.random("udp-ports").get_random_u32(), remaining)
-        for i in range(remaining):
-            port = low + (offset + i) % remaining
-            if not inet_hashtables.inet_is_local_reserved_port(net, port) and not udp_lib_lport_inuse(table, sk, port, False):
-                snum = port
-                break
-        else:
-            return -EADDRINUSE
-    elif udp_lib_lport_inuse(table, sk, snum, True):
-        return -EADDRINUSE
-    sk.inet_num = snum
-    if sk.udp_key < 0:
-        if sk.sk_reuseport:
-            udp_reuseport_add_sock(table, sk)
-        sk.udp_key = udp_hashfn(net, snum)
-        sk.udp_key2 = udp4_portaddr_hash(net, sk.inet_rcv_saddr, snum)
-        _table_add(table.hash, sk.udp_key, sk)
-        _table_add(table.hash2, sk.udp_key2, sk)
-        sock_prot_inuse_add(net, sk.sk_prot, 1)
-        sock_hold(sk)
-    return 0
-
-
-def udp_lib_unhash(sk: UdpSock) -> None:
-    if sk.udp_key < 0:
-        return
-    table = cast(UdpProto, sk.sk_prot).table
-    reuseport_detach_sock(sk)
-    _table_del(table.hash, sk.udp_key, sk)
-    _table_del(table.hash2, sk.udp_key2, sk)
-    udp_unhash4(table, sk)
-    sk.udp_key = -1
-    sk.udp_key2 = -1
-    sk.inet_num = 0
-    sock_prot_inuse_add(sk.sk_net, sk.sk_prot, -1)
-    sock_put(sk)
-
-
-def udp_lib_rehash(sk: UdpSock) -> None:
-    """The own address changed. A member of a SO_REUSEPORT group leaves it."""
-    if sk.udp_key < 0:
-        return
-    table = cast(UdpProto, sk.sk_prot).table
-    key2 = udp4_portaddr_hash(sk.sk_net, sk.inet_rcv_saddr, sk.inet_num)
-    reuseport_detach_sock(sk)
-    if key2 != sk.udp_key2:
-        _table_del(table.hash2, sk.udp_key2, sk)
-        sk.udp_key2 = key2
-        _table_add(table.hash2, key2, sk)
-    udp_unhash4(table, sk)
-
-
-def udp4_hash4(sk: UdpSock) -> None:
-    """The sock is connected: enter it by both ends."""
-    if sk.udp_key < 0 or not sk.inet_rcv_saddr:
-        return
-    table = cast(UdpProto, sk.sk_prot).table
-    udp_unhash4(table, sk)
-    sk.udp_key4 = udp_ehashfn(sk.sk_net, sk.inet_rcv_saddr, sk.inet_num, sk.inet_daddr, sk.inet_dport)
-    _table_add(table.hash4, sk.udp_key4, sk)
-
-
-def udp_unhash4(table: UdpTable, sk: UdpSock) -> None:
-    if sk.udp_key4 >= 0:
-        _table_del(table.hash4, sk.udp_key4, sk)
-        sk.udp_key4 = -1
-
-
-# -- lookup ----------------------------------------------------------------------------------------------------------------
-
-
-def compute_score(sk: UdpSock, net: Net, saddr: int, sport: int, daddr: int, hnum: int, dif: int) -> int:
-    """How well `sk`, bound to exactly `daddr`, fits a packet from saddr:sport that came in by `dif`; -1: not at all."""
-    if sk.sk_net is not net or sk.inet_num != hnum or sk.inet_rcv_saddr != daddr:
-        return -1
-    score = 2
-    if sk.inet_daddr:
-        if sk.inet_daddr != saddr:
-            return -1
-        score += 4
-    if sk.inet_dport:
-        if sk.inet_dport != sport:
-            return -1
-        score += 4
-    if sk.sk_bound_dev_if:
-        if sk.sk_bound_dev_if != dif:
-            return -1
-        score += 4
-    return score
-
-
-def udp4_lib_lookup2(
-    net: Net, table: UdpTable, saddr: int, sport: int, rcv_saddr: int, hnum: int, dif: int, daddr: int
-) -> UdpSock | None:
-    """The best of the socks bound to `rcv_saddr`, for a packet to `daddr`."""
-    result: UdpSock | None = None
-    badness = 0
-    for sk in table.hash2.get(udp4_portaddr_hash(net, rcv_saddr, hnum), ()):
-        score = compute_score(sk, net, saddr, sport, rcv_saddr, hnum, dif)
-        if score <= badness:
-            continue
-        badness = score
-        result = sk
-        if sk.sk_state == TCP_ESTABLISHED or sk.sk_reuseport_cb is None:
-            continue
-        # The flow's hash chooses, so that a flow stays with one member.
-        chosen = reuseport_select_sock(sk, inet_hashtables.inet_reuseport_hash(net, daddr, hnum, saddr, sport))
-        if chosen is None:
-            continue
-        result = cast(UdpSock, chosen)
-        if not reuseport_has_conns(sk):
-            return result
-        # A group with connected members is scored one by one, since one of those may fit better.
-        badness = compute_score(result, net, saddr, sport, rcv_saddr, hnum, dif)
-    return result
-
-
-def udp4_lib_lookup4(net: Net, table: UdpTable, saddr: int, sport: int, daddr: int, hnum: int, dif: int) -> UdpSock | None:
-    """The sock connected to exactly this peer."""
-    chain = table.hash4.get(udp_ehashfn(net, daddr, hnum, saddr, sport))
-    if chain is not None:
-        for sk in chain:
-            if inet_hashtables.inet_match(net, sk, saddr, sport, daddr, hnum, dif):
-                return sk
-    return None
-
-
-def __udp4_lib_lookup(net: Net, table: UdpTable, saddr: int, sport: int, daddr: int, hnum: int, dif: int) -> UdpSock | None:
-    """The sock for a packet from saddr:sport to daddr:hnum that came in by `dif`: a connected one, else one bound to the address,
-    else one bound to none."""
-    if table.hash4:
-        sk = udp4_lib_lookup4(net, table, saddr, sport, daddr, hnum, dif)
-        if sk is not None:
-            return sk
-    sk = udp4_lib_lookup2(net, table, saddr, sport, daddr, hnum, dif, daddr)
-    if sk is not None:
-        return sk
-    return udp4_lib_lookup2(net, table, saddr, sport, 0, hnum, dif, daddr)
 
 
 # -- sending ---------------------------------------------------------------------------------------------------------------
@@ -645,7 +392,7 @@ def udp_v4_early_demux(prot: UdpProto, net: Net, skb: SkBuff) -> None:
         return
     head = skb.head
     nh = skb.network_header
-    sk = udp4_lib_lookup4(
+    sk = udp_table.udp4_lib_lookup4(
         net,
         table,
         be.get_u32(head, nh + 12),
@@ -713,7 +460,7 @@ def udp_rcv(prot: UdpProto, skb: SkBuff) -> int:
     if rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
         return __udp4_lib_mcast_deliver(prot, net, skb, saddr, sport, daddr, dport)
     # or the best one.
-    sk = __udp4_lib_lookup(net, prot.table, saddr, sport, daddr, dport, rt.rt_iif or skb.skb_iif)
+    sk = udp_table.__udp4_lib_lookup(net, prot.table, saddr, sport, daddr, dport, rt.rt_iif or skb.skb_iif)
     if sk is not None:
         udp_queue_rcv_skb(sk, skb)
         return 0
@@ -754,7 +501,7 @@ def __udp4_lib_mcast_deliver(prot: UdpProto, net: Net, skb: SkBuff, saddr: int, 
     dev = skb.dev
     assert dev is not None
     first: UdpSock | None = None
-    for sk in prot.table.hash.get(udp_hashfn(net, dport), []):
+    for sk in prot.table.hash.get(udp_table.udp_hashfn(net, dport), []):
         if not __udp_is_mcast_sock(net, sk, dport, daddr, sport, saddr, dev.ifindex):
             continue
         if first is None:
@@ -824,7 +571,7 @@ def udp_err(prot: UdpProto, skb: SkBuff, info: int) -> int:
     saddr = be.get_u32(head, skb.data + 12)
     daddr = be.get_u32(head, skb.data + 16)
     dest = be.get_u16(head, uh + 2)
-    sk = __udp4_lib_lookup(net, prot.table, daddr, dest, saddr, be.get_u16(head, uh), dev.ifindex)
+    sk = udp_table.__udp4_lib_lookup(net, prot.table, daddr, dest, saddr, be.get_u16(head, uh), dev.ifindex)
     if sk is None:
         net.icmp_statistics[ICMP_MIB_INERRORS] += 1
         return -ENOENT
@@ -932,12 +679,11 @@ def udp_poll(file: File | None, sock: Socket) -> int:
 # -- udp_prot --------------------------------------------------------------------------------------------------------------
 
 
-class UdpProto(Proto):
+class UdpProto(UdpTableProto):
     """udp_prot."""
 
     def __init__(self, kernel: Kernel) -> None:
         super().__init__(kernel, "UDP")
-        self.table: UdpTable = UdpTable()
         self.obj_size = 1152  # sizeof(struct udp_sock) on x86-64
 
     def sk_prot_alloc(self, net: Net, family: int) -> Sock:
@@ -1016,19 +762,19 @@ class UdpProto(Proto):
         return udp_recvmsg(cast(UdpSock, sk), msg, size, flags)
 
     def unhash(self, sk: Sock) -> None:
-        udp_lib_unhash(cast(UdpSock, sk))
+        udp_table.udp_lib_unhash(cast(UdpSock, sk))
 
     def rehash(self, sk: Sock) -> None:
-        udp_lib_rehash(cast(UdpSock, sk))
+        udp_table.udp_lib_rehash(cast(UdpSock, sk))
 
     def get_port(self, sk: Sock, snum: int) -> int:
-        return udp_v4_get_port(cast(UdpSock, sk), snum)
+        return udp_table.udp_v4_get_port(cast(UdpSock, sk), snum)
 
     def has_get_port(self) -> bool:
         return True
 
     def put_port(self, sk: Sock) -> None:
-        udp_lib_unhash(cast(UdpSock, sk))
+        udp_table.udp_lib_unhash(cast(UdpSock, sk))
 
     def has_memory_pressure(self) -> bool:
         return False
@@ -1047,7 +793,7 @@ def udp_connect(sk: UdpSock, uaddr: bytes) -> int:
     lock_sock(sk)
     err = datagram.__ip4_datagram_connect(sk, uaddr)
     if err == 0:
-        udp4_hash4(sk)
+        udp_table.udp4_hash4(sk)
     release_sock(sk)
     return err
 
