@@ -84,6 +84,6 @@ def run_until(hub, goal) -> None:  # type: ignore[no-untyped-def]
     limit = hub.now + 600 * NSEC_PER_SEC
     while not goal():
         assert hub.now < limit, "the transfer does not end"
-        hub.run(limit, 2000)
+        hub.run(limit, 20)
 
 

@@ -245,8 +245,6 @@ def tcp_rto_delta(sk: TcpSock) -> int:
 
 def tcp_rearm_rto(sk: TcpSock) -> None:
     """RFC 6298, 5.1 to 5.3."""
-    if sk.fastopen_rsk is not None:
-        return
     if not sk.packets_out:
         tcp_timer.inet_csk_clear_retrans(sk)
         return

@@ -812,7 +812,6 @@ def tcp_v4_destroy_sock(sk: TcpSock) -> None:
         tcp_rcvq.tcp_ofo_queue_purge(sk)
     if sk.icsk_bind_hash is not None:
         inet_hashtables.inet_put_port(sk)
-    sk.fastopen_rsk = None
     sk.saved_syn = None
     # Timers hold their sock: without them nothing is in a cycle, and the sock goes with its last reference.
     sk.icsk_retransmit_timer = None

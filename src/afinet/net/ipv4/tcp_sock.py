@@ -110,7 +110,6 @@ class TcpSock(InetConnectionSock):
         "duplicate_sack",
         "dup_ack_counter",
         "ecn_flags",
-        "fastopen_rsk",
         "first_tx_mstamp",
         "frto",
         "high_seq",
@@ -365,7 +364,6 @@ class TcpSock(InetConnectionSock):
         self.linger2: int = 0
         self.timeout_rehash: int = 0
         # fast open (tcp_fastopen.py)
-        self.fastopen_rsk: TcpRequestSock | None = None
         self.syn_data_acked: bool = False
         # chronographs of TCP_INFO
         self.chrono_start: int = 0
