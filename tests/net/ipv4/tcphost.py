@@ -1,5 +1,5 @@
-"""Two ways to look at TCP: `Pair`, two namespaces of one Kernel on a veth, driven by system calls; and `Peer`, one host whose other end
-is the test itself, one packet per line."""
+"""Two ways to look at TCP: `Pair`, two namespaces of one Kernel on a veth, driven by system calls; and `Peer`, one host whose
+other end is the test itself, one packet per line."""
 
 from __future__ import annotations
 

@@ -22,7 +22,6 @@ from afinet.uapi.errno import (
     ETIMEDOUT,
 )
 from afinet.uapi.eventpoll import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLRDNORM, EPOLLWRNORM
-from afinet.uapi.sockaddr import pack_sockaddr_in, unpack_sockaddr_in
 from afinet.uapi.snmp import (
     LINUX_MIB_EMBRYONICRSTS,
     LINUX_MIB_LISTENDROPS,
@@ -34,6 +33,7 @@ from afinet.uapi.snmp import (
     TCP_MIB_OUTRSTS,
     TCP_MIB_PASSIVEOPENS,
 )
+from afinet.uapi.sockaddr import pack_sockaddr_in, unpack_sockaddr_in
 from afinet.uapi.socket import SHUT_RDWR
 from afinet.uapi.tcp import TCP_CLOSE, TCP_DEFER_ACCEPT, TCP_ESTABLISHED, TCP_SYN_SENT
 from afinet.wire import ip as wire_ip
