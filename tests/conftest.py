@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
 
 import afinet
 from afinet import _build
+
+# The same examples in every run: a test passes or fails, it does not flicker. AFINET_EXAMPLES=N, for a soak, draws anew.
+settings.register_profile("afinet", derandomize="AFINET_EXAMPLES" not in os.environ, deadline=None, database=None)
+settings.load_profile("afinet")
 
 
 def pytest_report_header() -> str:
