@@ -704,7 +704,7 @@ def sk_setup_caps(sk: Sock, dst: DstEntry) -> None:
     sk_dst_set(sk, dst)
     dev = dst.dev
     sk.sk_route_caps = dev.features
-    sk.sk_gso_max_size = dev.gso_max_size - 321  # less MAX_TCP_HEADER and one
+    sk.sk_gso_max_size = dev.gso_max_size
     sk.sk_gso_max_segs = dev.gso_max_segs
 
 

@@ -199,10 +199,10 @@ def tcp_mss_to_mtu(sk: TcpSock, mss: int) -> int:
 def tcp_mtup_init(sk: TcpSock) -> None:
     net = sk.sk_net.ipv4
     sk.icsk_mtup_enabled = net.sysctl_tcp_mtu_probing > 1
-    sk.icsk_mtup_search_high = sk.rx_opt.mss_clamp + 20 + tcp_net_header_len(sk)
-    sk.icsk_mtup_search_low = tcp_mss_to_mtu(sk, net.sysctl_tcp_base_mss)
     sk.icsk_mtup_probe_size = 0
-    if sk.icsk_mtup_enabled:
+    if sk.icsk_mtup_enabled:  # nobody else reads the range: it costs an idle connection nothing
+        sk.icsk_mtup_search_high = sk.rx_opt.mss_clamp + 20 + tcp_net_header_len(sk)
+        sk.icsk_mtup_search_low = tcp_mss_to_mtu(sk, net.sysctl_tcp_base_mss)
         sk.icsk_mtup_probe_timestamp = sk.kernel.now
 
 
