@@ -31,7 +31,8 @@ class Tick(TimerList):
 
 
 def test_events_fire_by_time_and_ties_in_the_order_of_scheduling() -> None:
-    hub, log = Hub(START), []
+    hub = Hub(START)
+    log: list[tuple[int, str]] = []
     for name, when in (("c", 30), ("a", 10), ("b1", 20), ("b2", 20)):
         hub.schedule(Note(log, name), START + when)
     assert hub.run(MAX_SCHEDULE_TIMEOUT, 100) == HUB_IDLE
@@ -39,14 +40,16 @@ def test_events_fire_by_time_and_ties_in_the_order_of_scheduling() -> None:
 
 
 def test_an_event_in_the_past_fires_now_and_the_clock_never_goes_back() -> None:
-    hub, log = Hub(START), []
+    hub = Hub(START)
+    log: list[tuple[int, str]] = []
     hub.schedule(Note(log, "late"), 5)
     hub.run(MAX_SCHEDULE_TIMEOUT, 1)
     assert log == [(0, "late")] and hub.now == START
 
 
 def test_the_ready_queue_is_served_before_the_clock_moves() -> None:
-    hub, log = Hub(START), []
+    hub = Hub(START)
+    log: list[tuple[int, str]] = []
     hub.schedule(Note(log, "heap"), START)
     hub.ready.append(Note(log, "ready"))
     hub.run(MAX_SCHEDULE_TIMEOUT, 100)
@@ -54,7 +57,8 @@ def test_the_ready_queue_is_served_before_the_clock_moves() -> None:
 
 
 def test_an_event_moved_later_earlier_or_cancelled_fires_once_or_never() -> None:
-    hub, log = Hub(START), []
+    hub = Hub(START)
+    log: list[tuple[int, str]] = []
     later, earlier, never = Note(log, "later"), Note(log, "earlier"), Note(log, "never")
     for event in (later, earlier, never):
         hub.schedule(event, START + 50)
@@ -67,7 +71,8 @@ def test_an_event_moved_later_earlier_or_cancelled_fires_once_or_never() -> None
 
 
 def test_a_run_ends_at_its_time_its_budget_or_when_stopped() -> None:
-    hub, log = Hub(START), []
+    hub = Hub(START)
+    log: list[tuple[int, str]] = []
     hub.schedule(Note(log, "a"), START + 10)
     hub.schedule(Note(log, "b"), START + 20)
     assert hub.run(START + 15, 100) == HUB_TIME
@@ -81,7 +86,8 @@ def test_a_run_ends_at_its_time_its_budget_or_when_stopped() -> None:
 
 
 def test_the_heap_stays_bounded_when_one_event_is_moved_to_and_fro() -> None:
-    hub, log = Hub(START), []
+    hub = Hub(START)
+    log: list[tuple[int, str]] = []
     event = Note(log, "x")
     for i in range(10_000):
         hub.schedule(event, START + 1_000_000 - i)
@@ -89,7 +95,8 @@ def test_the_heap_stays_bounded_when_one_event_is_moved_to_and_fro() -> None:
 
 
 def test_a_kernel_is_called_when_its_timers_are_due_and_at_no_other_time() -> None:
-    hub, log = Hub(START), []
+    hub = Hub(START)
+    log: list[int] = []
     one, two = Kernel("one"), Kernel("two")
     hub.attach(one)
     hub.attach(two)

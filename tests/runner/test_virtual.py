@@ -298,7 +298,7 @@ def test_a_task_cannot_run_the_network(bench: Bench) -> None:
 
 def test_the_last_thread_takes_its_process_with_it(bench: Bench) -> None:
     gone: list[Task] = []
-    bench.runner.process_exit = gone.append  # type: ignore[method-assign]
+    bench.runner.process_exit = gone.append  # type: ignore[method-assign, assignment]
 
     def parent() -> None:
         bench.spawn(lambda: me().sleep(5 * MS))
@@ -343,7 +343,7 @@ def test_two_runs_make_the_same_schedule() -> None:
 
 
 def test_who_only_yields_does_not_hold_time_still(bench: Bench) -> None:
-    done = []
+    done: list[int] = []
 
     def yielder() -> None:
         while not done:

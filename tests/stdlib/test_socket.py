@@ -136,7 +136,7 @@ def test_recv_into_and_its_sisters_fill_the_callers_buffer(world: World) -> None
             buf = bytearray(20)
             assert s.recv_into(buf, 4) == 4 and buf[:4] == b"0123"
             assert s.recv_into(memoryview(buf)[10:12]) == 2 and buf[10:12] == b"45"
-            n, addr = s.recvfrom_into(buf, 2)
+            n, _addr = s.recvfrom_into(buf, 2)
             assert n == 2 and buf[:2] == b"67"
             one, two = bytearray(1), bytearray(5)
             n, anc, flags, _addr = s.recvmsg_into([one, two])

@@ -9,12 +9,17 @@ What had been imported before (by the interpreter's own start) is mended by iden
 is bound to ours. Chance is patched here as well: in a task, os.urandom, and with it uuid, secrets and random's seeding, draws
 from the Network's seed.
 
+Objects that the standard library keeps in sets (threads, futures, asyncio's tasks) hash by a counter instead of by their
+address, so that walking such a set is the same walk in each run; asyncio's C accelerator is left out for it.
+
 Not covered yet: datetime.now() in C, files and processes, modules in C that take locks or start threads by themselves.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
@@ -23,7 +28,16 @@ from afinet.runner import real
 from afinet.runner.virtual import current_task
 
 # Modules whose C version blocks where the hub cannot see it; without it, the standard library uses its Python version.
-_WITHOUT = ("_queue",)
+_WITHOUT = ("_queue", "_asyncio")
+
+# Classes whose objects stand in sets: module -> names.
+_ORDINAL = {
+    "threading": ("Thread",),
+    "concurrent.futures._base": ("Future",),
+    "asyncio.futures": ("Future",),
+    "asyncio.tasks": ("Task",),
+}
+_ordinals = itertools.count(1)
 
 _urandom = real.os.urandom
 
@@ -57,6 +71,7 @@ def install() -> None:
         sys.modules[name] = ours
     for name in _WITHOUT:
         sys.modules[name] = None  # type: ignore[assignment]
+    sys.meta_path.insert(0, _AfterImport())
     for key in os_stand_in.REPLACED:
         replaced[id(getattr(real.os, key))] = getattr(os_stand_in, key)
     replaced[id(_urandom)] = staticmethod(urandom)  # as real.like_builtins
@@ -82,6 +97,42 @@ def rebind(replaced: dict[int, Any]) -> None:
                 space[attribute] = replaced[id(value)]
 
 
+class _AfterImport:
+    """Finds the modules of _ORDINAL as they would be found, and changes their classes once they are executed."""
+
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname not in _ORDINAL:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _ThenOrdinal(spec.loader)  # type: ignore[assignment]
+        return spec
+
+
+class _ThenOrdinal:
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        module: ModuleType | None = self.loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        self.loader.exec_module(module)
+        for name in _ORDINAL[module.__name__]:
+            getattr(module, name).__hash__ = _hash_by_ordinal
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)  # get_source, for tracebacks
+
+
+def _hash_by_ordinal(self: Any) -> int:
+    ordinal: int = vars(self).get("_afinet_ordinal", 0)
+    if not ordinal:
+        ordinal = self._afinet_ordinal = next(_ordinals)
+    return ordinal
+
+
 def _patch_random() -> None:
     """random.Random(), random.seed(): without a value, in a task, from the network's stream."""
     import random
@@ -101,9 +152,10 @@ def begin(seed: bytes) -> None:
     """A Network begins: chance and the counters in names start anew."""
     if not installed():
         return
-    import itertools
+    global _ordinals
     import random
 
+    _ordinals = itertools.count(1)
     random.seed(int.from_bytes(RandomStream(seed, "random").get_random_bytes(32), "big"))
     threading = sys.modules.get("threading")
     if threading is not None and hasattr(threading, "_counter"):

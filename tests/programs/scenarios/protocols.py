@@ -13,7 +13,7 @@ with afinet.Network(seed=5) as net:
         from xmlrpc.server import SimpleXMLRPCServer
 
         server = SimpleXMLRPCServer(("", 8000), logRequests=False)
-        server.register_function(pow)
+        server.register_function(lambda x, y: x**y, "pow")
         server.serve_forever()
 
     @b.spawn

@@ -53,7 +53,7 @@ with afinet.Network(seed=5) as net:
             assert order == [1, 2, 0], order
         assert time.monotonic() - began < 5
 
-        jobs = queue.Queue()
+        jobs: queue.Queue = queue.Queue()
         done = []
 
         def worker():
