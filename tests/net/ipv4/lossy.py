@@ -59,9 +59,7 @@ def steady(delay: int) -> Callable[[int, SkBuff], list[int]]:
     return lambda n, skb: [delay]
 
 
-def lossy_pair(
-    fate_ab: Callable[[int, SkBuff], list[int]], fate_ba: Callable[[int, SkBuff], list[int]], mtu: int = 1500
-) -> Pair:
+def lossy_pair(fate_ab: Callable[[int, SkBuff], list[int]], fate_ba: Callable[[int, SkBuff], list[int]], mtu: int = 1500) -> Pair:
     pair = Pair(mtu=mtu)
     pair.da.netdev_ops = BadPath(pair.kernel, pair.da.netdev_ops, fate_ab)
     pair.db.netdev_ops = BadPath(pair.kernel, pair.db.netdev_ops, fate_ba)

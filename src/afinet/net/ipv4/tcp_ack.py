@@ -198,9 +198,7 @@ def tcp_update_rtt_min(sk: TcpSock, rtt_us: int, flag: int) -> None:
     minmax_running_min(m, sk.sk_net.ipv4.sysctl_tcp_min_rtt_wlen * NSEC_PER_SEC, now, rtt_us or 1)
 
 
-def tcp_ack_update_rtt(
-    sk: TcpSock, flag: int, seq_rtt_us: int, sack_rtt_us: int, ca_rtt_us: int, state: TcpSacktagState
-) -> bool:
+def tcp_ack_update_rtt(sk: TcpSock, flag: int, seq_rtt_us: int, sack_rtt_us: int, ca_rtt_us: int, state: TcpSacktagState) -> bool:
     """Of the samples an ACK gives (-1 for none), prefer what was timed here to what the peer echoes (Karn excludes retransmissions)."""
     if seq_rtt_us < 0:
         seq_rtt_us = sack_rtt_us
@@ -371,11 +369,7 @@ def tcp_enter_loss(sk: TcpSock) -> None:
     tcp_timeout_mark_lost(sk)
     # Reduce ssthresh once a window.
     state = sk.icsk_ca_state
-    if (
-        state <= TCP_CA_Disorder
-        or not after(sk.high_seq, sk.snd_una)
-        or (state == TCP_CA_Loss and not sk.icsk_retransmits)
-    ):
+    if state <= TCP_CA_Disorder or not after(sk.high_seq, sk.snd_una) or (state == TCP_CA_Loss and not sk.icsk_retransmits):
         sk.prior_ssthresh = tcp_current_ssthresh(sk)
         sk.prior_cwnd = sk.snd_cwnd
         ca = sk.icsk_ca_ops
@@ -920,11 +914,7 @@ def tcp_ack_update_window(sk: TcpSock, skb: SkBuff, ack: int, ack_seq: int) -> i
     nwin = be.get_u16(skb.head, skb.transport_header + 14)
     if not skb.tcp_flags & TCPHDR_SYN:
         nwin <<= sk.rx_opt.snd_wscale
-    if (
-        after(ack, sk.snd_una)
-        or after(ack_seq, sk.snd_wl1)
-        or (ack_seq == sk.snd_wl1 and (nwin > sk.snd_wnd or not nwin))
-    ):
+    if after(ack, sk.snd_una) or after(ack_seq, sk.snd_wl1) or (ack_seq == sk.snd_wl1 and (nwin > sk.snd_wnd or not nwin)):
         flag = FLAG_WIN_UPDATE
         sk.snd_wl1 = ack_seq
         if sk.snd_wnd != nwin:

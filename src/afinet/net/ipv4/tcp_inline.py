@@ -94,11 +94,7 @@ TCPF_DELACK_TIMER_DEFERRED: Final = 1 << 4
 TCPF_MTU_REDUCED_DEFERRED: Final = 1 << 5
 TCPF_ACK_DEFERRED: Final = 1 << 6
 TCP_DEFERRED_ALL: Final = (
-    TCPF_TSQ_DEFERRED
-    | TCPF_WRITE_TIMER_DEFERRED
-    | TCPF_DELACK_TIMER_DEFERRED
-    | TCPF_MTU_REDUCED_DEFERRED
-    | TCPF_ACK_DEFERRED
+    TCPF_TSQ_DEFERRED | TCPF_WRITE_TIMER_DEFERRED | TCPF_DELACK_TIMER_DEFERRED | TCPF_MTU_REDUCED_DEFERRED | TCPF_ACK_DEFERRED
 )
 
 # enum tcp_chrono
@@ -364,17 +360,14 @@ def tcp_current_ssthresh(sk: TcpSock) -> int:
     return max(sk.snd_ssthresh, (sk.snd_cwnd >> 1) + (sk.snd_cwnd >> 2))
 
 
-
 def tcp_skb_pcount(skb: SkBuff) -> int:
     """Packets on the wire that a queued skb stands for."""
     return skb.gso_segs
 
 
-
 def tcp_skb_seglen(skb: SkBuff) -> int:
     """The size of one packet of `skb`."""
     return skb.len if skb.gso_segs <= 1 else skb.gso_size
-
 
 
 def tcp_is_cwnd_limited(sk: TcpSock) -> bool:
@@ -421,12 +414,7 @@ def tcp_fast_path_on(tp: TcpSock) -> None:
 
 def tcp_fast_path_check(tp: TcpSock) -> None:
     """Turn header prediction on when nothing is out of order, the window is open and memory there is."""
-    if (
-        tp.out_of_order_queue is None
-        and tp.rcv_wnd
-        and tp.sk_rmem_alloc < tp.sk_rcvbuf
-        and tp.urg_data == 0
-    ):
+    if tp.out_of_order_queue is None and tp.rcv_wnd and tp.sk_rmem_alloc < tp.sk_rcvbuf and tp.urg_data == 0:
         tcp_fast_path_on(tp)
 
 
@@ -447,7 +435,6 @@ def tcp_clear_options(rx_opt: TcpOptionsReceived) -> None:
     rx_opt.sack_ok = 0
     rx_opt.wscale_ok = False
     rx_opt.snd_wscale = 0
-
 
 
 # -- the write and retransmit queues ---------------------------------------------------------------------------------------
@@ -524,7 +511,6 @@ def tcp_highest_sack_seq(tp: TcpSock) -> int:
     return tp.snd_nxt if skb is None else skb.seq
 
 
-
 def tcp_highest_sack_reset(sk: TcpSock) -> None:
     sk.highest_sack = tcp_rtx_queue_head(sk)
 
@@ -538,7 +524,6 @@ def tcp_clear_all_retrans_hints(tp: TcpSock) -> None:
     tp.retransmit_skb_hint = None
 
 
-
 def forced_push(tp: TcpSock) -> bool:
     """More than half of the largest window was written since the last PSH."""
     return after(tp.write_seq, (tp.pushed_seq + (tp.max_window >> 1)) & 0xFFFFFFFF)
@@ -546,8 +531,6 @@ def forced_push(tp: TcpSock) -> bool:
 
 def tcp_skb_can_collapse_to(skb: SkBuff) -> bool:
     return not skb.eor
-
-
 
 
 def tcp_skb_sent_after(t1: int, t2: int, seq1: int, seq2: int) -> bool:
@@ -641,10 +624,5 @@ def tcp_out_of_memory(sk: Sock) -> bool:
     return sk.sk_wmem_queued > 2 * TCP_SKB_MIN_TRUESIZE and mem is not None and sk.sk_prot.memory_allocated > mem[2]
 
 
-
-
-
 def tcp_urg_mode(tp: TcpSock) -> bool:
     return tp.snd_una != tp.snd_up
-
-

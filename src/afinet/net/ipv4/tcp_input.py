@@ -258,12 +258,13 @@ def tcp_disordered_ack(sk: TcpSock, skb: SkBuff) -> bool:
     return age > 0x7FFFFFFF or age <= sk.icsk_rto * 1200 // NSEC_PER_SEC
 
 
-def tcp_sequence(sk: TcpSock, seq: int, end_seq: int) -> int:
+def tcp_sequence(sk: TcpSock, seq: int, end_seq: int, fin: int) -> int:
     """RFC 9293's first check. 0, or the drop reason."""
     if before(end_seq, sk.rcv_wup):
         return SKB_DROP_REASON_TCP_OLD_SEQUENCE
     right = (sk.rcv_nxt + tcp_receive_window(sk)) & 0xFFFFFFFF
-    if after(end_seq, right):
+    # a bare FIN may stick out: some systems send it into a closed window
+    if after(end_seq, right) and after((end_seq - fin) & 0xFFFFFFFF, right):
         if after(seq, right):
             return SKB_DROP_REASON_TCP_INVALID_SEQUENCE
         # beyond the window, but welcome if nothing waits to be read
@@ -318,7 +319,7 @@ def tcp_validate_incoming(sk: TcpSock, skb: SkBuff, syn_inerr: bool) -> bool:
         return False
 
     # 1. the sequence number
-    reason = tcp_sequence(sk, skb.seq, skb.end_seq)
+    reason = tcp_sequence(sk, skb.seq, skb.end_seq, flags & TCPHDR_FIN)
     if reason:
         if not flags & TCPHDR_RST:
             if flags & TCPHDR_SYN:
@@ -739,9 +740,7 @@ def tcp_rcv_state_process(sk: TcpSock, skb: SkBuff) -> int:
                 sk.sk_state_change()
             else:
                 # Nobody waits for what the peer may still send: give it tcp_fin_timeout.
-                if sk.linger2 < 0 or (
-                    skb.end_seq != skb.seq and after((skb.end_seq - fin) & 0xFFFFFFFF, sk.rcv_nxt)
-                ):
+                if sk.linger2 < 0 or (skb.end_seq != skb.seq and after((skb.end_seq - fin) & 0xFFFFFFFF, sk.rcv_nxt)):
                     tcp.tcp_done(sk)
                     net.net_statistics[LINUX_MIB_TCPABORTONDATA] += 1
                     return SKB_DROP_REASON_TCP_ABORT_ON_DATA

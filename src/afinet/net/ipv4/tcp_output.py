@@ -671,9 +671,7 @@ def tcp_write_xmit(sk: TcpSock, mss_now: int, nonagle: int, push_one: int) -> bo
             is_rwnd_limited = True
             break
         if segs == 1:
-            if size < mss_now and not tcp_nagle_test(
-                sk, skb, mss_now, nonagle if skb.next is None else TCP_NAGLE_PUSH
-            ):
+            if size < mss_now and not tcp_nagle_test(sk, skb, mss_now, nonagle if skb.next is None else TCP_NAGLE_PUSH):
                 break
         else:
             if push_one == 0 and max_segs > 1:
@@ -880,9 +878,7 @@ def tcp_acceptable_seq(sk: TcpSock) -> int:
     """The sequence number of a segment without data: inside the window, even if the peer shrank it below what was sent."""
     wnd_end = (sk.snd_una + sk.snd_wnd) & 0xFFFFFFFF
     snd_nxt = sk.snd_nxt
-    if not before(wnd_end, snd_nxt) or (
-        sk.rx_opt.wscale_ok and (snd_nxt - wnd_end) & 0xFFFFFFFF < 1 << sk.rx_opt.rcv_wscale
-    ):
+    if not before(wnd_end, snd_nxt) or (sk.rx_opt.wscale_ok and (snd_nxt - wnd_end) & 0xFFFFFFFF < 1 << sk.rx_opt.rcv_wscale):
         return snd_nxt
     return wnd_end
 
@@ -1033,9 +1029,7 @@ def tcp_make_synack(sk: TcpSock, dst: DstEntry, req: TcpRequestSock, synack_type
         if not req.snt_tsval_first:
             req.snt_tsval_first = tsval
         req.snt_tsval_last = tsval
-    options = build_syn_options(
-        tcp_mss, req.rcv_wscale if req.wscale_ok else -1, req.sack_ok, req.tstamp_ok, tsval, req.ts_recent
-    )
+    options = build_syn_options(tcp_mss, req.rcv_wscale if req.wscale_ok else -1, req.sack_ok, req.tstamp_ok, tsval, req.ts_recent)
     flags = TCPHDR_SYN | TCPHDR_ACK
     if req.ecn_ok:
         flags |= TCPHDR_ECE

@@ -95,8 +95,10 @@ def tcp_rate_skb_delivered(tp: TcpSock, skb: SkBuff, rs: RateSample) -> None:
     if skb.delivered_mstamp == 0:
         return
     tx_tstamp = skb.tstamp
-    if rs.prior_delivered == 0 or rs.prior_mstamp == 0 or tcp_skb_sent_after(
-        tx_tstamp, tp.first_tx_mstamp, skb.end_seq, rs.last_end_seq
+    if (
+        rs.prior_delivered == 0
+        or rs.prior_mstamp == 0
+        or tcp_skb_sent_after(tx_tstamp, tp.first_tx_mstamp, skb.end_seq, rs.last_end_seq)
     ):
         rs.prior_delivered_ce = skb.delivered_ce
         rs.prior_delivered = skb.delivered

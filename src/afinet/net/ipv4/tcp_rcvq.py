@@ -923,10 +923,7 @@ def __tcp_ack_snd_check(sk: TcpSock, ofo_possible: bool) -> None:
         # more than a full segment, and the window moves (else tcp_recvmsg will tell)
         (
             (rcv_nxt - sk.rcv_wup) & 0xFFFFFFFF > sk.icsk_ack_rcv_mss
-            and (
-                (rcv_nxt - sk.copied_seq) & 0xFFFFFFFF < sk.sk_rcvlowat
-                or tcp_output.__tcp_select_window(sk) >= sk.rcv_wnd
-            )
+            and ((rcv_nxt - sk.copied_seq) & 0xFFFFFFFF < sk.sk_rcvlowat or tcp_output.__tcp_select_window(sk) >= sk.rcv_wnd)
         )
         or sk.icsk_ack_pending & ICSK_ACK_NOW
         or tcp_in_quickack_mode(sk)
@@ -1059,12 +1056,7 @@ def tcp_check_urg(sk: TcpSock, skb: SkBuff) -> None:
     if sk.urg_data and not after(ptr, sk.urg_seq):
         return
     # The last byte that was read was an urgent one not yet taken out of the stream: step over it now.
-    if (
-        sk.urg_seq == sk.copied_seq
-        and sk.urg_data
-        and not sock_flag(sk, SOCK_URGINLINE)
-        and sk.copied_seq != sk.rcv_nxt
-    ):
+    if sk.urg_seq == sk.copied_seq and sk.urg_data and not sock_flag(sk, SOCK_URGINLINE) and sk.copied_seq != sk.rcv_nxt:
         first = sk.sk_receive_queue.head
         sk.copied_seq = (sk.copied_seq + 1) & 0xFFFFFFFF
         if first is not None and not before(sk.copied_seq, first.end_seq):
