@@ -92,6 +92,7 @@ from afinet.uapi.snmp import (
 )
 from afinet.uapi.socket import MSG_DONTWAIT, MSG_PROBE
 from afinet.wire import be, ip
+from afinet.wire.checksum import ip_fast_csum
 from afinet.wire.ip import IP_DF, IP_MF, IP_OFFSET, emit
 
 if TYPE_CHECKING:
@@ -427,7 +428,9 @@ def ip_do_fragment(net: Net, sk: Sock | None, skb: SkBuff, mtu: int) -> int:
             size = room
         last = ptr + size >= total
         off = base + (ptr >> 3) | df | (more if last else IP_MF)
-        header = ip.emit(tos, hlen + size, id, off, ttl, protocol, saddr, daddr, options)
+        # The first byte is the packet's own: a program's header (IP_HDRINCL) may hold another version.
+        header = be.pack_ip(version_ihl, tos, hlen + size, id, off, ttl, protocol, 0, saddr, daddr) + options
+        header = header[:10] + be.put_u16(ip_fast_csum(header, 0, hlen >> 2)) + header[12:]
         frag = SkBuff(header, skbuff.skb_pieces(skb, hlen + ptr, size), size, skb_truesize(hlen + size))
         frag.network_header = 0
         frag.transport_header = hlen
@@ -899,18 +902,21 @@ def ip_cork_flow(sk: InetSock) -> Flowi4:
     return cork.fl4
 
 
-def ip_finish_skb(sk: InetSock) -> SkBuff | None:
-    """Take the datagram that waits, as ip_make_skb returns it; None if nothing was appended."""
+def ip_finish_skb(sk: InetSock, fl4: Flowi4 | None = None) -> SkBuff | None:
+    """Take the datagram that waits, as ip_make_skb returns it; None if nothing was appended. Its addresses are those of `fl4`: a raw
+    sock gives the flow of its last call, whose destination may be another than that of the route, which is the first call's."""
     cork = sk.cork
     sk.cork = None
     if cork is None or cork.truesize == 0:
         return None
+    if fl4 is not None:
+        cork.fl4 = fl4
     return __ip_make_skb(sk, cork)
 
 
-def ip_push_pending_frames(sk: InetSock) -> int:
+def ip_push_pending_frames(sk: InetSock, fl4: Flowi4 | None = None) -> int:
     """Send the datagram that waits, of a protocol without a header of its own to add."""
-    skb = ip_finish_skb(sk)
+    skb = ip_finish_skb(sk, fl4)
     if skb is None:
         return 0
     return ip_send_skb(sk.sk_net, skb)
@@ -941,7 +947,10 @@ def ip_send_skb(net: Net, skb: SkBuff) -> int:
         options = ip_options.ip_options_build(opt, plan.saddr, plan.addr, net.kernel)
         skb.opt = opt
     hlen = 20 + len(options)
-    skb_push(skb, emit(plan.tos & 0xFF, skb.len + hlen, id, plan.df, plan.ttl, protocol, plan.saddr, plan.daddr, options))
+    tot_len = skb.len + hlen
+    if tot_len > IP_MAX_MTU:
+        tot_len = 0  # iph_set_totlen: a prober may use all of loopback's MTU, one byte more than the field can tell
+    skb_push(skb, emit(plan.tos & 0xFF, tot_len, id, plan.df, plan.ttl, protocol, plan.saddr, plan.daddr, options))
     skb.network_header = 0
     skb.transport_header = hlen
     err = ip_local_out(net, sk, skb)

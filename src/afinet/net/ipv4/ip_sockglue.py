@@ -561,9 +561,8 @@ def ip_set_options(sk: InetSock, optval: bytes) -> int:
     err, opt = ip_options.ip_options_get(sk.sk_net, optval)
     if err:
         return err
+    # No options at all are options of length 0, not none: a raw sock with IP_HDRINCL then refuses to send, as in Linux.
     old = sk.inet_opt
-    if opt is not None and opt.optlen == 0:
-        opt = None
     if isinstance(sk, TcpSock):
         if old is not None:
             sk.icsk_ext_hdr_len -= old.optlen

@@ -305,18 +305,20 @@ def raw_sendmsg(sk: RawSock, msg: MsgHdr, length: int) -> int:
 def raw_append(sk: RawSock, fl4: Flowi4, msg: MsgHdr, length: int, ipc: ip_output.IpcmCookie, rt: route.Rtable) -> int:
     """Add to the datagram that MSG_MORE left waiting, or begin one; send it unless more is to come."""
     err = 0
-    if msg.msg_flags & MSG_PROBE:
-        return 0
-    if sk.cork is None:
+    probe = msg.msg_flags & MSG_PROBE != 0  # adds nothing, and sends what waits
+    cork = sk.cork
+    if cork is not None:
+        cork.fl4 = fl4  # route and options are those of the first call, the addresses those of the last
+    elif not probe:
         err = ip_output.ip_setup_cork(sk, fl4, ipc, rt)
-    if err == 0:
+    if err == 0 and not probe:
         err = ip_output.ip_append_data(sk, msg, length, 0)
     if err == -EIOCBQUEUED:
         return err
     if err:
         ip_output.ip_flush_pending_frames(sk)
     elif not msg.msg_flags & MSG_MORE:
-        err = ip_output.ip_push_pending_frames(sk)
+        err = ip_output.ip_push_pending_frames(sk, fl4)
         if err == -ENOBUFS and not inet_test_bit(sk, INET_FLAGS_RECVERR):
             err = 0
     return err

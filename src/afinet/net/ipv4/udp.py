@@ -222,26 +222,27 @@ def udp_sendmsg(sk: UdpSock, msg: MsgHdr, length: int) -> int:
         connected = False
     elif not ipc.oif:
         ipc.oif = sk.uc_index
-    # 4. The route.
-    fl4 = Flowi4(
-        faddr,
-        saddr,
-        ipc.oif,
-        IPPROTO_UDP,
-        (ipc.tos if ipc.tos >= 0 else sk.tos) & 0xFC,
-        scope,
-        ipc.mark,
-        ip_output.inet_sk_flowi_flags(sk),
-        dport,
-        sk.inet_sport,
-        1,
-        sk.sk_uid,
-    )
+    # 4. The route: a connected sock's own, with the flow it was made for, or a new one.
     rt: Rtable | None = None
+    fl4: Flowi4 | None = None
     if connected:
         rt = cast("Rtable | None", __sk_dst_check(sk))
-        fl4.saddr = sk.inet_saddr
-    if rt is None:
+        fl4 = sk.cork_fl4
+    if rt is None or fl4 is None:
+        fl4 = Flowi4(
+            faddr,
+            saddr,
+            ipc.oif,
+            IPPROTO_UDP,
+            (ipc.tos if ipc.tos >= 0 else sk.tos) & 0xFC,
+            scope,
+            ipc.mark,
+            ip_output.inet_sk_flowi_flags(sk),
+            dport,
+            sk.inet_sport,
+            1,
+            sk.sk_uid,
+        )
         err, rt = route.ip_route_output_flow(net, fl4, sk)
         if err or rt is None:
             if err == -ENETUNREACH:
@@ -263,6 +264,9 @@ def udp_sendmsg(sk: UdpSock, msg: MsgHdr, length: int) -> int:
         return udp_sent(sk, err, length)
     # 6. Begin a cork.
     lock_sock(sk)
+    sk.cork_fl4 = fl4
+    # Linux notes the final destination here: unlike others, a corked datagram with a source route has it in its header.
+    fl4.daddr = ipc.addr
     err = ip_output.ip_setup_cork(sk, fl4, ipc, rt)
     if err == 0:
         sk.pending = AF_INET
