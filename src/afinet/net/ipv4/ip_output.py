@@ -903,8 +903,8 @@ def ip_cork_flow(sk: InetSock) -> Flowi4:
 
 
 def ip_finish_skb(sk: InetSock, fl4: Flowi4 | None = None) -> SkBuff | None:
-    """Take the datagram that waits, as ip_make_skb returns it; None if nothing was appended. Its addresses are those of `fl4`: a raw
-    sock gives the flow of its last call, whose destination may be another than that of the route, which is the first call's."""
+    """Take the datagram that waits, as ip_make_skb returns it; None if nothing was appended. A raw sock gives the flow of its last
+    call, whose addresses go into the header even where the route is another destination's, the first call's."""
     cork = sk.cork
     sk.cork = None
     if cork is None or cork.truesize == 0:
