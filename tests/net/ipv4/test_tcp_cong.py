@@ -54,14 +54,15 @@ def test_slow_start_doubles_and_congestion_avoidance_adds_one_a_round_trip() -> 
         p.ack(i)
     assert p.sk.snd_cwnd == 20
     p.sk.snd_ssthresh = 20
+    first = 10
     for _ in range(2):
         cwnd = p.sk.snd_cwnd
-        first = 10 if cwnd == 20 else first + 20  # noqa: F821
         p.write(cwnd)
         p.tx()
         p.run(20 * MS)
         for i in range(first + 1, first + cwnd + 1):
             p.ack(i)
+        first += cwnd
         assert p.sk.snd_cwnd == cwnd + 1
 
 

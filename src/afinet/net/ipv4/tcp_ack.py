@@ -1,9 +1,9 @@
 """net/ipv4/tcp_input.c, its part that takes in an ACK: what it acknowledges, how long that took, what is lost, how large the
 congestion window is.
 
-Call order: tcp_ack -> tcp_ack_update_window, tcp_sacktag_write_queue (tcp_sack.py) -> tcp_clean_rtx_queue (frees what is acknowledged,
-measures the RTT) -> tcp_fastretrans_alert (Open, Disorder, CWR, Recovery, Loss; undo) -> tcp_cong_control (PRR or cong_avoid) ->
-tcp_xmit_recovery. The retransmit timer comes in through tcp_enter_loss.
+Call order: tcp_ack -> tcp_ack_update_window, tcp_sacktag_write_queue (tcp_sack.py) -> tcp_clean_rtx_queue (frees what is
+acknowledged, measures the RTT) -> tcp_fastretrans_alert (Open, Disorder, CWR, Recovery, Loss; undo) -> tcp_cong_control (PRR or
+cong_avoid) -> tcp_xmit_recovery. The retransmit timer comes in through tcp_enter_loss.
 
 Left out: MTU probing by size; AccECN (RFC 3168's ECN is here).
 """
@@ -136,8 +136,8 @@ def tcp_min_rtt(tp: TcpSock) -> int:
 
 
 def tcp_rtt_estimator(sk: TcpSock, mrtt_us: int) -> None:
-    """RFC 6298 as Linux does it: srtt with gain 1/8; the deviation in mdev with gain 1/4, or 1/32 while the RTT falls; rttvar is its
-    maximum over a window, and decays once per window."""
+    """RFC 6298 as Linux does it: srtt with gain 1/8; the deviation in mdev with gain 1/4, or 1/32 while the RTT falls; rttvar is
+    its maximum over a window, and decays once per window."""
     m = mrtt_us
     srtt = sk.srtt_us
     if srtt:
@@ -199,7 +199,8 @@ def tcp_update_rtt_min(sk: TcpSock, rtt_us: int, flag: int) -> None:
 
 
 def tcp_ack_update_rtt(sk: TcpSock, flag: int, seq_rtt_us: int, sack_rtt_us: int, ca_rtt_us: int, state: TcpSacktagState) -> bool:
-    """Of the samples an ACK gives (-1 for none), prefer what was timed here to what the peer echoes (Karn excludes retransmissions)."""
+    """Of the samples an ACK gives (-1 for none), prefer what was timed here to what the peer echoes (Karn excludes
+    retransmissions)."""
     if seq_rtt_us < 0:
         seq_rtt_us = sack_rtt_us
     if seq_rtt_us < 0 and flag & FLAG_ACKED and sk.rx_opt.saw_tstamp and sk.rx_opt.rcv_tsecr:
@@ -341,8 +342,8 @@ def tcp_count_delivered(tp: TcpSock, delivered: int, ece_ack: bool) -> None:
 
 
 def tcp_timeout_mark_lost(sk: TcpSock) -> None:
-    """After a timeout everything is lost, but what was sent less than an RTT ago; a peer that SACKed the head and does not acknowledge
-    it has reneged, and its SACKs are void."""
+    """After a timeout everything is lost, but what was sent less than an RTT ago; a peer that SACKed the head and does not
+    acknowledge it has reneged, and its SACKs are void."""
     head = tcp_rtx_queue_head(sk)
     is_reneg = head is not None and head.sacked & TCPCB_SACKED_ACKED != 0
     if is_reneg:
@@ -529,8 +530,8 @@ def tcp_undo_cwnd_reduction(sk: TcpSock, unmark_loss: bool) -> None:
 
 
 def tcp_is_non_sack_preventing_reopen(sk: TcpSock) -> bool:
-    """Without SACK the state is held until something above high_seq is acknowledged, or duplicate ACKs of old retransmissions would be
-    taken for a new loss (RFC 6582, 4.1)."""
+    """Without SACK the state is held until something above high_seq is acknowledged, or duplicate ACKs of old retransmissions
+    would be taken for a new loss (RFC 6582, 4.1)."""
     if sk.snd_una == sk.high_seq and tcp_is_reno(sk):
         if not tcp_any_retrans_done(sk):
             sk.retrans_stamp = 0

@@ -69,7 +69,8 @@ class TcpCongestionOps:
         """Packets left the queue; `rtt_us` is -1 where nothing was measured."""
 
     def cong_control(self, sk: TcpSock, ack: int, flag: int, rs: RateSample) -> bool:
-        """Take over all of it: set the window and the pacing rate from the rate sample. True if it did; else `cong_avoid` is called."""
+        """Take over all of it: set the window and the pacing rate from the rate sample. True if it did; else `cong_avoid` is
+        called."""
         return False
 
     def min_tso_segs(self, sk: TcpSock) -> int:

@@ -9,6 +9,8 @@ Left out: MTU probing by size (tcp_mtu_probe; net.ipv4.tcp_mtu_probing is 0 by d
 
 from __future__ import annotations
 
+from typing import Final
+
 from afinet.net.core.skbuff import SkBuff, pieces_slice, skb_append, skb_linearize, skb_truesize
 from afinet.net.core.sock import sk_mem_charge, sk_mem_uncharge
 from afinet.net.ipv4.tcp_inline import (
@@ -30,8 +32,8 @@ from afinet.net.ipv4.tcp_sock import (
 from afinet.uapi.errno import EINVAL, ENOMEM
 from afinet.uapi.snmp import LINUX_MIB_TCPWQUEUETOOBIG
 
-TCP_FRAG_IN_WRITE_QUEUE = 0
-TCP_FRAG_IN_RTX_QUEUE = 1
+TCP_FRAG_IN_WRITE_QUEUE: Final = 0
+TCP_FRAG_IN_RTX_QUEUE: Final = 1
 
 
 def tcp_set_skb_tso_segs(skb: SkBuff, mss_now: int) -> int:

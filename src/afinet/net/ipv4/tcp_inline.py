@@ -383,7 +383,8 @@ def tcp_is_cwnd_limited(sk: TcpSock) -> bool:
 
 
 def tcp_paws_check(rx_opt: TcpOptionsReceived, now: int, paws_win: int) -> bool:
-    """The timestamp is acceptable: not older than the last one by more than `paws_win`, or that one is itself too old. `now` is ns."""
+    """The timestamp is acceptable: not older than the last one by more than `paws_win`, or that one is itself too old. `now` is
+    ns."""
     age = (rx_opt.ts_recent - rx_opt.rcv_tsval) & 0xFFFFFFFF
     if age >= 0x80000000 or age <= paws_win:
         return True
@@ -394,7 +395,8 @@ def tcp_paws_check(rx_opt: TcpOptionsReceived, now: int, paws_win: int) -> bool:
 
 
 def tcp_paws_reject(rx_opt: TcpOptionsReceived, now: int, rst: bool) -> bool:
-    """Whether PAWS says that the segment is old. An RST is believed again after an MSL (RFC 7323, 5.2: timestamps are optional there)."""
+    """Whether PAWS says that the segment is old. An RST is believed again after an MSL (RFC 7323, 5.2: timestamps are optional
+    there)."""
     if tcp_paws_check(rx_opt, now, 0):
         return False
     return not (rst and now // NSEC_PER_SEC >= rx_opt.ts_recent_stamp + TCP_PAWS_MSL)
@@ -541,8 +543,9 @@ def tcp_skb_sent_after(t1: int, t2: int, seq1: int, seq2: int) -> bool:
 def tcp_rack_sent_after(tp: TcpSock, skb: SkBuff) -> bool:
     """Whether what RACK saw delivered was sent after `skb`.
 
-    Linux compares times, and sequence numbers where they are equal. Under a virtual clock very much happens in one instant, new data
-    and retransmissions among it, so the order of transmission decides; sequence numbers only between the parts of one segment.
+    Linux compares times, and sequence numbers where they are equal. Under a virtual clock very much happens in one instant, new
+    data and retransmissions among it, so the order of transmission decides; sequence numbers only between the parts of one
+    segment.
     """
     t1 = tp.rack_mstamp
     t2 = skb.tstamp

@@ -4,11 +4,12 @@ Call order: tcp_v4_do_rcv -> tcp_rcv_established (header prediction first) or tc
 SYN goes to tcp_conn_request) -> tcp_validate_incoming (PAWS, sequence number, RST, SYN; RFC 5961) -> tcp_ack -> tcp_urg ->
 tcp_data_queue -> tcp_data_snd_check, tcp_ack_snd_check.
 
-Linux has all of it in one file. Here: this file, the numbered steps of RFC 9293, 3.10.7; tcp_ack.py, what an ACK does; tcp_sack.py, its
-SACK blocks; tcp_rcvq.py, what data does; tcp_recovery.py, RACK.
+Linux has all of it in one file. Here: this file, the numbered steps of RFC 9293, 3.10.7; tcp_ack.py, what an ACK does;
+tcp_sack.py, its SACK blocks; tcp_rcvq.py, what data does; tcp_recovery.py, RACK.
 
-Header prediction: in the common case a segment is exactly what was expected, its flag word and window equal to `pred_flags`, its number
-to rcv_nxt. It is then either a pure ACK for a bulk sender or the next data for a bulk receiver, and goes past all the checks.
+Header prediction: in the common case a segment is exactly what was expected, its flag word and window equal to `pred_flags`, its
+number to rcv_nxt. It is then either a pure ACK for a bulk sender or the next data for a bulk receiver, and goes past all the
+checks.
 
 Left out: fast open, SYN cookies (a full queue of requests drops the SYN), MD5 and AO, PLB, the metrics of earlier connections.
 """
@@ -139,7 +140,8 @@ if TYPE_CHECKING:
 
 
 def tcp_parse_options(net: Net, skb: SkBuff, opt_rx: TcpOptionsReceived, estab: bool) -> None:
-    """Read the options into `opt_rx`; those of a SYN only if `estab` is false. SACK blocks are left with the skb (`sacked`, `cb`)."""
+    """Read the options into `opt_rx`; those of a SYN only if `estab` is false. SACK blocks are left with the skb (`sacked`,
+    `cb`)."""
     th = skb.transport_header
     head = skb.head
     opt_rx.saw_tstamp = False
@@ -225,7 +227,8 @@ def tcp_skb_oow_rate_limited(sk: TcpSock, skb: SkBuff, mib: int) -> bool:
 
 
 def tcp_send_challenge_ack(sk: TcpSock) -> None:
-    """RFC 5961: ask a peer whose RST or SYN may be forged where it is. Limited per sock, and per namespace (tcp_challenge_ack_limit)."""
+    """RFC 5961: ask a peer whose RST or SYN may be forged where it is. Limited per sock, and per namespace
+    (tcp_challenge_ack_limit)."""
     if tcp_oow_rate_limited(sk, LINUX_MIB_TCPACKSKIPPEDCHALLENGE):
         return
     net = sk.sk_net.ipv4
@@ -244,8 +247,8 @@ def tcp_send_challenge_ack(sk: TcpSock) -> None:
 
 
 def tcp_disordered_ack(sk: TcpSock, skb: SkBuff) -> bool:
-    """A pure duplicate ACK that changes nothing, and whose timestamp is not much too old: the network reorders ACKs (RFC 7323 forgot
-    them)."""
+    """A pure duplicate ACK that changes nothing, and whose timestamp is not much too old: the network reorders ACKs (RFC 7323
+    forgot them)."""
     rx_opt = sk.rx_opt
     seq = skb.seq
     ack = skb.ack_seq
@@ -490,8 +493,8 @@ def _rcv_predicted(sk: TcpSock, skb: SkBuff, head: bytes, th: int) -> bool:
 
 
 def _room(sk: TcpSock, skb: SkBuff) -> bool:
-    """Memory for a predicted segment. (Linux goes to the slow path whenever its reserve is used up, which is every other segment or so;
-    what is sent and kept is the same.)"""
+    """Memory for a predicted segment. (Linux goes to the slow path whenever its reserve is used up, which is every other segment
+    or so; what is sent and kept is the same.)"""
     return sk.sk_rmem_alloc <= sk.sk_rcvbuf and sk_rmem_schedule(sk, skb.truesize)
 
 
@@ -553,7 +556,8 @@ def tcp_try_undo_spurious_syn(sk: TcpSock) -> None:
 
 
 def tcp_rcv_synsent_state_process(sk: TcpSock, skb: SkBuff) -> int:
-    """RFC 9293, 3.10.7.3. -1: the connection stands, go on with the segment; 0: it is gone; above 0: answer it with RST (the reason)."""
+    """RFC 9293, 3.10.7.3. -1: the connection stands, go on with the segment; 0: it is gone; above 0: answer it with RST (the
+    reason)."""
     net = sk.sk_net
     rx_opt = sk.rx_opt
     flags = skb.tcp_flags
@@ -675,8 +679,8 @@ def tcp_defer_accept(sk: TcpSock) -> bool:
 
 
 def tcp_rcv_state_process(sk: TcpSock, skb: SkBuff) -> int:
-    """RFC 9293, 3.10.7.1 to 4, for all states but ESTABLISHED and TIME_WAIT. 0: the skb is gone; else the caller answers with RST and
-    drops it for the reason returned."""
+    """RFC 9293, 3.10.7.1 to 4, for all states but ESTABLISHED and TIME_WAIT. 0: the skb is gone; else the caller answers with RST
+    and drops it for the reason returned."""
     net = sk.sk_net
     flags = skb.tcp_flags
     state = sk.sk_state

@@ -1,12 +1,12 @@
 """net/ipv4/tcp_output.c: what a connection sends.
 
 Call order: tcp_push_pending_frames or tcp_push_one -> tcp_write_xmit (congestion window, peer's window, Nagle, small queues) ->
-tcp_transmit_skb -> tcp_send_segment (header, options, checksum) -> icsk_af_ops.queue_xmit; tcp_event_new_data_sent moves the segment
-to the retransmit queue. tcp_send_ack and its like make segments without data. tcp_connect, tcp_make_synack and tcp_send_fin open and
-close. The window that goes along is chosen by tcp_select_window.
+tcp_transmit_skb -> tcp_send_segment (header, options, checksum) -> icsk_af_ops.queue_xmit; tcp_event_new_data_sent moves the
+segment to the retransmit queue. tcp_send_ack and its like make segments without data. tcp_connect, tcp_make_synack and
+tcp_send_fin open and close. The window that goes along is chosen by tcp_select_window.
 
-A queued segment is payload only, pieces of bytes in `frags`. Each transmission makes a new packet whose head is the header and whose
-frags are the same pieces: nothing is copied.
+A queued segment is payload only, pieces of bytes in `frags`. Each transmission makes a new packet whose head is the header and
+whose frags are the same pieces: nothing is copied.
 
 In other rooms: tcp_fragment.py (cutting, segment sizes), tcp_retransmit.py (retransmissions, loss and window probes).
 
@@ -584,7 +584,8 @@ def tcp_mss_split_point(sk: TcpSock, skb: SkBuff, mss_now: int, max_segs: int, n
 
 
 def tcp_tso_should_defer(sk: TcpSock, skb: SkBuff, max_segs: int) -> int:
-    """Whether to wait for an ACK that lets a larger segment out: 0 no, 1 yes (cwnd holds), 2 yes (the peer's window holds), 3 just yes."""
+    """Whether to wait for an ACK that lets a larger segment out: 0 no, 1 yes (cwnd holds), 2 yes (the peer's window holds), 3
+    just yes."""
     if sk.icsk_ca_state >= 3:  # TCP_CA_Recovery
         return 0
     # A burst is not put off for long.

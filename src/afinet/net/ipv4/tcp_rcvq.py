@@ -1,12 +1,13 @@
-"""net/ipv4/tcp_input.c, its part that takes in data: the receive queue, the queue of what came out of order, the SACK blocks that tell
-of it, memory, the window's growth, urgent data.
+"""net/ipv4/tcp_input.c, its part that takes in data: the receive queue, the queue of what came out of order, the SACK blocks that
+tell of it, memory, the window's growth, urgent data.
 
-Call order: tcp_data_queue -> in order: tcp_queue_rcv, tcp_event_data_recv, tcp_fin, tcp_ofo_queue; out of order: tcp_data_queue_ofo,
-tcp_sack_new_ofo_skb; then tcp_ack_snd_check decides whether an ACK goes now, later (delayed), or with others (compressed).
+Call order: tcp_data_queue -> in order: tcp_queue_rcv, tcp_event_data_recv, tcp_fin, tcp_ofo_queue; out of order:
+tcp_data_queue_ofo, tcp_sack_new_ofo_skb; then tcp_ack_snd_check decides whether an ACK goes now, later (delayed), or with others
+(compressed).
 
-Payload stays the pieces of bytes that the sender wrote: neighbouring segments are coalesced by joining lists of pieces, at most 17 as in
-an skb of Linux. When the buffer is overcommitted, small pieces are joined (tcp_collapse), then the out-of-order queue is pruned, then
-data is dropped.
+Payload stays the pieces of bytes that the sender wrote: neighbouring segments are coalesced by joining lists of pieces, at most
+17 as in an skb of Linux. When the buffer is overcommitted, small pieces are joined (tcp_collapse), then the out-of-order queue is
+pruned, then data is dropped.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from afinet.net.ipv4.tcp_inline import (
     TCP_RACK_RECOVERY_THRESH,
     TCP_TIMEOUT_MIN_US,
     tcp_packets_in_flight,
-    tcp_rtx_queue_head,
     tcp_rack_sent_after,
+    tcp_rtx_queue_head,
 )
 from afinet.net.ipv4.tcp_queue import TsortedQueue
 from afinet.net.ipv4.tcp_sock import TCPCB_LOST, TCPCB_RETRANS, TCPCB_SACKED_RETRANS, TcpSock

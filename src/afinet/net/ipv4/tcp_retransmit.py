@@ -1,8 +1,8 @@
 """net/ipv4/tcp_output.c, its part that sends again, and that probes.
 
-tcp_xmit_retransmit_queue sends what was marked lost, as far as the congestion window goes; tcp_retransmit_skb sends one segment again
-and keeps the counts; tcp_send_loss_probe is RFC 8985's TLP; tcp_send_probe0, tcp_write_wakeup and tcp_xmit_probe_skb ask a peer
-whether it is there and whether its window is open.
+tcp_xmit_retransmit_queue sends what was marked lost, as far as the congestion window goes; tcp_retransmit_skb sends one segment
+again and keeps the counts; tcp_send_loss_probe is RFC 8985's TLP; tcp_send_probe0, tcp_write_wakeup and tcp_xmit_probe_skb ask a
+peer whether it is there and whether its window is open.
 
 Left out: skb_still_in_host_queue (a retransmission while the original still waits in the local qdisc).
 """

@@ -1,8 +1,9 @@
 """net/ipv4/tcp_input.c, its part that reads SACK blocks (RFC 2018, 2883, 6675).
 
 Each segment of the retransmit queue has three tag bits: SACKED (delivered out of order), LOST, RETRANS (sent again); `sacked_out`,
-`lost_out` and `retrans_out` count them. tcp_sacktag_write_queue tags what the blocks of an ACK newly cover. What earlier ACKs covered
-is skipped by the blocks of the last ACK (`recv_sack_cache`) and by bisection, so a block costs what it adds, not what it spans.
+`lost_out` and `retrans_out` count them. tcp_sacktag_write_queue tags what the blocks of an ACK newly cover. What earlier ACKs
+covered is skipped by the blocks of the last ACK (`recv_sack_cache`) and by bisection, so a block costs what it adds, not what it
+spans.
 
 A block that lies below the ACK, or within the second block, is a D-SACK: data that arrived twice.
 

@@ -375,8 +375,8 @@ class TcpSock(InetConnectionSock):
         stream.sk_stream_write_space(self)
 
     def tcp_wfree(self, truesize: int) -> None:
-        """A segment left the device queues (net/ipv4/tcp_output.c). A sender that was held back by TCP small queues goes on: its sock
-        is queued for the tasklet, which takes over the reference that this segment held."""
+        """A segment left the device queues (net/ipv4/tcp_output.c). A sender that was held back by TCP small queues goes on: its
+        sock is queued for the tasklet, which takes over the reference that this segment held."""
         self.sk_wmem_alloc -= truesize - 1
         flags = self.tsq_flags
         if flags & 1 and not flags & 2:  # TSQF_THROTTLED, TSQF_QUEUED

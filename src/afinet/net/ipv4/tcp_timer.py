@@ -1,8 +1,9 @@
 """net/ipv4/tcp_timer.c, and the inlines of inet_connection_sock.h that arm timers.
 
 A connection has three timers, each made when first armed: the retransmit timer, which serves four events (`icsk_pending`:
-retransmission, zero window probe, tail loss probe, RACK's reordering timeout); the delayed ACK timer; and the keepalive timer, which
-also ends an orphan's FIN_WAIT2. A fourth, exact one holds compressed ACKs back (tcp_rcvq.py). An armed timer holds its sock.
+retransmission, zero window probe, tail loss probe, RACK's reordering timeout); the delayed ACK timer; and the keepalive timer,
+which also ends an orphan's FIN_WAIT2. A fourth, exact one holds compressed ACKs back (tcp_rcvq.py). An armed timer holds its
+sock.
 
 Call order: tcp_write_timer -> tcp_write_timer_handler -> tcp_retransmit_timer | tcp_probe_timer | tcp_send_loss_probe |
 tcp_rack_reo_timeout; tcp_delack_timer; tcp_keepalive_timer.
@@ -14,6 +15,8 @@ Left out: RTO by BPF; path blackhole detection of fast open.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from afinet.kernel.time import NSEC_PER_MSEC
 from afinet.kernel.timer import TimerList
@@ -93,7 +96,7 @@ from afinet.uapi.tcp import (
     TCP_CA_Recovery,
 )
 
-TCP_THIN_LINEAR_RETRIES = 6  # after so many linear timeouts a thin stream backs off too
+TCP_THIN_LINEAR_RETRIES: Final = 6  # after so many linear timeouts a thin stream backs off too
 
 
 class TcpWriteTimer(TimerList):
