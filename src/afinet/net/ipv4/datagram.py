@@ -24,6 +24,7 @@ from afinet.net.core.sock import (
 from afinet.net.core.sock_reuseport import reuseport_has_conns_set
 from afinet.net.ipv4 import af_inet, route
 from afinet.net.ipv4.inet_sock import INET_FLAGS_PKTINFO, InetSock, inet_test_bit
+from afinet.net.ipv4.udp_sock import UdpSock
 from afinet.uapi.errno import EACCES, EAFNOSUPPORT, EINVAL, ENETUNREACH
 from afinet.uapi.in_ import ipv4_is_multicast
 from afinet.uapi.in_route import RTCF_BROADCAST, RTCF_LOCAL, RTCF_MULTICAST
@@ -61,8 +62,11 @@ def __ip4_datagram_connect(sk: InetSock, uaddr: bytes) -> int:
         oif = sk.uc_index
     fl4 = Flowi4()
     err, rt = route.ip_route_connect(fl4, daddr, saddr, oif, sk.sk_protocol, sk.inet_sport, port, sk)
+    # Linux keeps one flow for the peer and the cork: what is corked now goes to the new peer.
     if sk.cork is not None:
-        sk.cork.fl4 = fl4  # Linux keeps one flow for both: what is corked now goes to the new peer
+        sk.cork.fl4 = fl4
+    if isinstance(sk, UdpSock):
+        sk.cork_fl4 = fl4
     if err or rt is None:
         if err == -ENETUNREACH:
             sk.sk_net.ip_statistics[IPSTATS_MIB_OUTNOROUTES] += 1

@@ -9,18 +9,22 @@ from afinet.net.ipv4.inet_sock import InetSock
 
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
+    from afinet.net.core.flow import Flowi4
     from afinet.net.core.net_namespace import Net
 
 
 class UdpSock(InetSock):
     """struct udp_sock."""
 
-    __slots__ = ("corkflag", "corklen", "pending", "udp_key", "udp_key2", "udp_key4")
+    __slots__ = ("cork_fl4", "corkflag", "corklen", "pending", "udp_key", "udp_key2", "udp_key4")
 
     def __init__(self, net: Net, family: int, prot: Proto) -> None:
         super().__init__(net, family, prot)
         self.pending: int = 0  # AF_INET while corked data waits
         self.corkflag: bool = False
+        # inet->cork.fl: the flow of the last connect() or cork, which a connected sock sends along while its route holds. After a
+        # cork for another address that is where the next datagram goes, as in Linux.
+        self.cork_fl4: Flowi4 | None = None
         self.corklen: int = 0  # UDP header included
         # Where the sock stands in UdpTable's tables, -1: not there.
         self.udp_key: int = -1
