@@ -66,6 +66,7 @@ def main():
                 progress.show(received, net.now)
                 if received < SIZE // 2:
                     sockets = ss_tin(server.net)
+            progress.show(received, net.now, last=True)
         took = time.perf_counter() - began
 
         same = task.result() == hashlib.sha256(CONTENT).hexdigest()
@@ -99,8 +100,8 @@ class Progress:
         self.shown = 0.0
         return self
 
-    def show(self, done, now):
-        if time.monotonic() - self.shown < 0.1:
+    def show(self, done, now, last=False):
+        if time.monotonic() - self.shown < 0.1 and not last:
             return
         self.shown = time.monotonic()
         if self.bar:
@@ -110,10 +111,9 @@ class Progress:
 
     def __exit__(self, *exc):
         if self.bar:
-            self.bar.update(self.id, completed=received, refresh=True)
             self.bar.stop()
         elif sys.stdout.isatty():
-            print("\r", end="")
+            print()
 
 
 if __name__ == "__main__":

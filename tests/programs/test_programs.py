@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.programs.runs import afinet_run
+
 SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.py"))
-
-
-def afinet_run(*args: str, check: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "afinet", "run", *args], capture_output=True, text=True, timeout=240, cwd=cwd
-    )
-    if check:
-        assert done.returncode == 0, done.stdout + done.stderr
-    return done
 
 
 def network(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
