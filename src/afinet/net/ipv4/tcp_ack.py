@@ -867,6 +867,18 @@ def tcp_clean_rtx_queue(sk: TcpSock, prior_fack: int, prior_snd_una: int, state:
         if sk.sk_write_queue.head is None:
             tcp_output.tcp_chrono_stop(sk, TCP_CHRONO_BUSY)
         sk.tsorted_sent_queue = None
+        sk.recv_sack_cache = None
+        # All is acknowledged. An idle connection keeps no queue, and numbers that are equal are one object: memory counts when
+        # there are a million of them.
+        sk.tcp_rtx_queue = None
+        snd_nxt = sk.snd_nxt
+        if snd_una == snd_nxt:
+            snd_una = snd_nxt
+            sk.snd_una = snd_nxt
+            if sk.write_seq == snd_nxt:
+                sk.write_seq = snd_nxt
+            if sk.pushed_seq == snd_nxt:
+                sk.pushed_seq = snd_nxt
     elif skb.sacked & TCPCB_SACKED_ACKED:
         flag |= FLAG_SACK_RENEGING
     if between(sk.snd_up, prior_snd_una, snd_una):
@@ -1106,6 +1118,8 @@ def tcp_ack(sk: TcpSock, skb: SkBuff, flag: int) -> int:
         tcp_rearm_rto(sk)
     if flag & FLAG_FORWARD_PROGRESS or not flag & FLAG_NOT_DUP:
         sk.sk_dst_pending_confirm = True  # sk_dst_confirm
+    if flag & FLAG_FORWARD_PROGRESS or not flag & FLAG_NOT_DUP:
+        sk.sk_dst_pending_confirm = True  # what we send arrives: the neighbour is there
     delivered = tcp_newly_delivered(sk, delivered, flag)
     rate.is_ack_delayed = flag & FLAG_ACK_MAYBE_DELAYED != 0
     tcp_rate_gen(sk, delivered, sk.lost - lost, is_sack_reneg, rate)

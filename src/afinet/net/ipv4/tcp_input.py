@@ -503,6 +503,7 @@ def _room(sk: TcpSock, skb: SkBuff) -> bool:
 
 def tcp_init_metrics(sk: TcpSock) -> None:
     """tcp_metrics.c, without its cache of earlier connections."""
+    sk.sk_dst_pending_confirm = True
     # The handshake may have reduced it without need.
     sk.snd_ssthresh = TCP_INFINITE_SSTHRESH
     if sk.srtt_us == 0:
@@ -740,6 +741,7 @@ def tcp_rcv_state_process(sk: TcpSock, skb: SkBuff) -> int:
             # Our FIN is acknowledged.
             tcp.tcp_set_state(sk, TCP_FIN_WAIT2)
             sk.sk_shutdown |= SEND_SHUTDOWN
+            sk.sk_dst_pending_confirm = True
             if not sock_flag(sk, SOCK_DEAD):
                 sk.sk_state_change()
             else:
