@@ -36,7 +36,7 @@ def client(c: Calls, addr: int, count: int):  # type: ignore[no-untyped-def]
 def measure(count: int = 0) -> dict[str, object]:
     import afinet
 
-    count = count or (20_000 if afinet.COMPILED else 2_000)
+    count = count or (10_000 if afinet.COMPILED else 2_000)
     with Network(seed=1) as net:
         a, b = net.host("a"), net.host("b")
         net.link(a, b, delay="10us")
