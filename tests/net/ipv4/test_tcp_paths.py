@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from afinet.init import syscalls
 from afinet.kernel.wait import Kiocb
+from afinet.net.core.netdevice import NETIF_F_TSO
 from afinet.net.core.skbuff import SkBuff
 from afinet.uapi import snmp
 from afinet.uapi.errno import EIOCBQUEUED
@@ -218,3 +219,34 @@ def test_any_schedule_of_loss_reordering_and_duplication_delivers_the_stream(
     p.na.ipv4.sysctl_tcp_sack = int(sack)
     p.na.ipv4.sysctl_tcp_timestamps = int(ts)
     check(p, size, back)
+
+
+def test_segments_of_several_packets_are_sent_cut_and_repaired_where_the_device_takes_them() -> None:
+    for delay, most in ((10 * MS, 2), (MS // 20, 20)):
+        sizes: list[int] = []
+
+        def fate(n: int, skb: SkBuff, delay: int = delay, sizes: list[int] = sizes) -> list[int]:
+            sizes.append(skb.gso_segs)
+            return [] if n in (20, 22, 23, 60) else [delay]
+
+        p = lossy_pair(fate, steady(delay))
+        p.da.features |= NETIF_F_TSO
+        p.db.features |= NETIF_F_TSO
+        check(p, 2_000_000, 300_000)
+        assert max(sizes) >= most  # about a millisecond's worth each
+        assert mib(p, "TCPSackRecovery") >= 1
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(ab=fates, ba=fates, size=st.integers(0, 400_000), sack=st.booleans())
+def test_any_schedule_delivers_the_stream_with_large_segments_too(
+    ab: list[list[int]], ba: list[list[int]], size: int, sack: bool
+) -> None:
+    def fate(schedule: list[list[int]]) -> Callable[[int, SkBuff], list[int]]:
+        return lambda n, skb: [d // 100 for d in schedule[n % len(schedule)]] if 4 <= n < 4 * len(schedule) + 4 else [MS // 10]
+
+    p = lossy_pair(fate(ab), fate(ba))
+    p.da.features |= NETIF_F_TSO
+    p.db.features |= NETIF_F_TSO
+    p.na.ipv4.sysctl_tcp_sack = int(sack)
+    check(p, size)
