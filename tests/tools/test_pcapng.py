@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -42,7 +43,7 @@ def test_a_file_that_is_cut_or_damaged_is_refused_by_name(noise: bytes, cut: int
         assert "pcapng" in str(e)
 
 
-def test_tshark_reads_a_capture(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_tshark_reads_a_capture(tmp_path: Path) -> None:
     if shutil.which("tshark") is None:
         pytest.skip("tshark is not installed: the capture is checked by afinet's own reader only")
     path = tmp_path / "one.pcapng"

@@ -491,7 +491,6 @@ def router(mtu: int = 1500) -> Host:
     for dev in (h.dev, h.far):
         assert dev.ip_ptr is not None
         dev.ip_ptr.cnf.forwarding = 1
-    h.net.ipv4.sysctl_ip_forward = 1
     h.net.ipv4.devconf_all.forwarding = 1
     h.far.mtu = mtu
     return h

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from afinet.drivers.veth import veth_newlink
 from afinet.fs.file import fdget
 from afinet.init import syscalls
-from afinet.init.main import new_task, start_kernel
+from afinet.init.main import new_task
 from afinet.kernel.task import Task
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
 from afinet.kernel.wait import Kiocb
@@ -53,6 +55,7 @@ from afinet.uapi.socket import (
     SS_CONNECTING,
     SS_UNCONNECTED,
 )
+from tests.leaks import start_kernel
 
 V0, V1, NOBODY = 0x0A000001, 0x0A000002, 0x0A00004D
 SERVER = pack_sockaddr_in(V1, 80)
@@ -65,6 +68,7 @@ class Call:
         self.iocb = Kiocb()
         self.op = op
         self.answer: object = None
+        w.calls.append(self)
         self.try_()
 
     def try_(self) -> object:
@@ -82,6 +86,7 @@ class World:
 
     def __init__(self) -> None:
         self.kernel = start_kernel("test", b"seed")
+        self.calls: list[Call] = []
         a, b = copy_net_ns(self.kernel, "a"), copy_net_ns(self.kernel, "b")
         for dev, addr in zip(veth_newlink(a, "v0", b, "v1"), (V0, V1), strict=True):
             inet_addr_add(dev, addr, 24)
@@ -148,8 +153,12 @@ class World:
 
 
 @pytest.fixture
-def w() -> World:
-    return World()
+def w() -> Iterator[World]:
+    world = World()
+    yield world
+    for call in world.calls:
+        if call.answer is None:
+            syscalls.abandon(call.iocb)
 
 
 # -- connect -------------------------------------------------------------------------------------------------------------
