@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from afinet.init import syscalls
-from afinet.init.main import new_task, start_kernel
+from afinet.init.main import new_task
 from afinet.kernel.machine import Kernel
 from afinet.kernel.sysctl import CtlTable, sysctl_read, sysctl_write
 from afinet.kernel.task import Cred
@@ -14,6 +14,7 @@ from afinet.net.core.net_namespace import Net, copy_net_ns
 from afinet.uapi.errno import EACCES, EINVAL, ENOENT
 from afinet.uapi.if_ import IFF_UP
 from afinet.uapi.socket import AF_INET, AF_MAX, SOCK_DGRAM, SOCK_STREAM
+from tests.leaks import start_kernel
 
 
 def boot() -> tuple[Kernel, Net]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from afinet.drivers.veth import veth_newlink
 from afinet.init import syscalls
-from afinet.init.main import new_task, start_kernel
+from afinet.init.main import new_task
 from afinet.kernel.sysctl import sysctl_write
 from afinet.kernel.task import Task
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_MSEC, NSEC_PER_SEC
@@ -20,6 +20,7 @@ from afinet.net.core.sock import sock_inuse_get
 from afinet.net.ipv4.devinet import inet_addr_add
 from afinet.uapi.errno import EIOCBQUEUED
 from afinet.uapi.sockaddr import pack_linger, pack_s32, pack_sockaddr_in, pack_timeval, sockaddr_unspec
+from tests.leaks import start_kernel
 
 A, B, LO = 0x0A000001, 0x0A000002, 0x7F000001
 ADDRESSES = [

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afinet.drivers.veth import veth_receive, veth_wire_newlink
-from afinet.init.main import start_kernel
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
 from afinet.net.core import dev as dev_core
 from afinet.net.core.net_namespace import cleanup_net
@@ -17,6 +16,7 @@ from afinet.uapi.if_ether import ETH_P_ARP, ETH_P_IP
 from afinet.uapi.in_ import IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP
 from afinet.wire import arp, ethernet, ip, tcp, udp
 from afinet.wire.checksum import ip_compute_csum
+from tests.leaks import start_kernel
 from tests.net.core.devices import RecordingWire, init_net
 from tests.net.ipv4.iphost import addr
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from afinet.drivers.veth import veth_newlink
 from afinet.init import syscalls
-from afinet.init.main import new_task, start_kernel
+from afinet.init.main import new_task
 from afinet.kernel.sysctl import sysctl_write
 from afinet.kernel.wait import Kiocb
 from afinet.net.core.dev import dev_open, dev_set_mac_address
@@ -12,6 +12,7 @@ from afinet.net.core.net_namespace import copy_net_ns
 from afinet.net.ipv4.devinet import inet_addr_add
 from afinet.uapi.errno import EIOCBQUEUED
 from afinet.uapi.sockaddr import get_s32
+from tests.leaks import start_kernel
 
 NSEC_PER_USEC = 1000
 NSEC_PER_MSEC = 1000000

@@ -13,13 +13,14 @@ from afinet.net.core.skbuff import SkBuff, alloc_skb, consume_skb, skb_tobytes
 from afinet.net.sched.sch_fifo import pktsched_init
 from afinet.uapi.if_ether import ETH_P_ALL
 from afinet.wire import ethernet
+from tests.leaks import watch
 
 PROTO = 0x88B5  # for local experiments (IEEE 802)
 
 
 def boot(seed: bytes = b"") -> Kernel:
     """Devices, neighbours and qdiscs, and the first namespace."""
-    kernel = Kernel("test", seed)
+    kernel = watch(Kernel("test", seed))
     assert dev_core.net_dev_init(kernel) == 0
     assert neighbour.neigh_init(kernel) == 0
     assert loopback_init(kernel) == 0

@@ -6,7 +6,7 @@ import pytest
 
 from afinet.fs.file import fdget
 from afinet.init import syscalls
-from afinet.init.main import new_task, start_kernel
+from afinet.init.main import new_task
 from afinet.kernel.task import Cred, Task
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
 from afinet.kernel.wait import Kiocb
@@ -78,6 +78,7 @@ from afinet.uapi.socket import (
     SOCK_STREAM,
     SOL_SOCKET,
 )
+from tests.leaks import start_kernel
 
 LO = 0x7F000001
 

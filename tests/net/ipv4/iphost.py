@@ -3,7 +3,6 @@ kept."""
 
 from __future__ import annotations
 
-from afinet.init.main import start_kernel
 from afinet.kernel.machine import Kernel
 from afinet.net.core import dev as dev_core
 from afinet.net.core.drop_reason import DROP_REASON_NAMES
@@ -19,6 +18,7 @@ from afinet.uapi.snmp import SNMP4_ICMP_LIST, SNMP4_IPSTATS_LIST
 from afinet.wire import icmp as wire_icmp
 from afinet.wire import ip
 from afinet.wire.checksum import ip_compute_csum, ip_fast_csum
+from tests.leaks import start_kernel
 
 PROTO = 253  # for experiments (RFC 3692)
 

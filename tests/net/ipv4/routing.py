@@ -16,6 +16,7 @@ from afinet.net.ipv4.netns import NetnsIpv4
 from afinet.net.sched.sch_fifo import pktsched_init
 from afinet.uapi.if_ether import ETH_P_IP
 from afinet.wire import ip
+from tests.leaks import watch
 
 
 class Ipv4Ops(PernetOperations):
@@ -37,7 +38,7 @@ class Sink(NetDeviceOps):
 
 def boot(seed: bytes = b"routing") -> Net:
     """A namespace with lo up."""
-    kernel = Kernel("test", seed)
+    kernel = watch(Kernel("test", seed))
     assert dev_core.net_dev_init(kernel) == 0
     assert neighbour.neigh_init(kernel) == 0
     register_pernet_subsys(kernel, Ipv4Ops())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from afinet.drivers.veth import veth_newlink
 from afinet.init import syscalls
-from afinet.init.main import new_task, start_kernel
+from afinet.init.main import new_task
 from afinet.kernel.machine import Kernel
 from afinet.kernel.task import Task
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_MSEC, NSEC_PER_SEC
@@ -24,6 +24,7 @@ from afinet.wire import ip as wire_ip
 from afinet.wire import tcp as wire_tcp
 from afinet.wire.checksum import csum_partial, csum_tcpudp_nofold
 from afinet.wire.tcp_options import build_established_options, build_syn_options
+from tests.leaks import start_kernel
 from tests.net.ipv4.iphost import Host, addr
 
 A = addr("10.0.0.1")

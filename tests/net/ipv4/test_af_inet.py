@@ -7,7 +7,7 @@ import pytest
 from afinet.drivers.veth import veth_newlink
 from afinet.fs.file import fdget
 from afinet.init import syscalls
-from afinet.init.main import new_task, start_kernel
+from afinet.init.main import new_task
 from afinet.kernel.machine import Kernel
 from afinet.kernel.sysctl import sysctl_write
 from afinet.kernel.task import CAP_FULL_SET, Cred, Task
@@ -74,6 +74,7 @@ from afinet.uapi.sockios import (
     SIOCSIFMTU,
 )
 from afinet.uapi.tcp import TCP_CLOSE
+from tests.leaks import start_kernel
 
 LO, V0, V1 = 0x7F000001, 0x0A000001, 0x0A000002
 
@@ -378,6 +379,7 @@ def test_what_was_queued_is_thrown_away_and_uncharged(w: World) -> None:
     assert w.kernel.warned == {}
 
 
+@pytest.mark.leaks("on purpose")
 def test_a_leak_is_seen_when_the_sock_ends(w: World) -> None:
     fd = w.socket(w.root, SOCK_DGRAM)
     w.sk(w.root, fd).sk_rmem_alloc = 1

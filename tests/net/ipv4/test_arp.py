@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afinet.drivers.veth import veth_receive, veth_wire_newlink
-from afinet.init.main import start_kernel
 from afinet.kernel.sysctl import sysctl_write
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
 from afinet.net.core import dev as dev_core
@@ -24,6 +23,7 @@ from afinet.uapi.neighbour import NUD_FAILED, NUD_INCOMPLETE, NUD_NOARP, NUD_PER
 from afinet.wire import arp as arp_wire
 from afinet.wire import ethernet, ip
 from afinet.wire.arp import ARPOP_REPLY, ARPOP_REQUEST
+from tests.leaks import start_kernel
 from tests.net.core.devices import RecordingWire, drops, init_net
 from tests.net.ipv4.iphost import addr
 

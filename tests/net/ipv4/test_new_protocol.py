@@ -11,7 +11,7 @@ import struct
 from afinet.drivers.veth import veth_newlink
 from afinet.fs.file import fdget
 from afinet.init import syscalls
-from afinet.init.main import new_task, start_kernel
+from afinet.init.main import new_task
 from afinet.kernel.machine import Kernel
 from afinet.kernel.task import Task
 from afinet.kernel.time import NSEC_PER_SEC
@@ -55,6 +55,7 @@ from afinet.uapi.errno import (
 from afinet.uapi.sockaddr import pack_sockaddr_in, unpack_sockaddr_in
 from afinet.uapi.socket import AF_INET, SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_STREAM
 from afinet.uapi.tcp import TCP_CLOSE, TCP_ESTABLISHED
+from tests.leaks import start_kernel
 
 IPPROTO_TINY = 200
 A, B = 0x0A000001, 0x0A000002

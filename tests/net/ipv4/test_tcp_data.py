@@ -170,6 +170,7 @@ def test_tcp_notsent_lowat_makes_poll_wait_for_the_unsent_part() -> None:
     assert p.poll(p.task, fd) & EPOLLOUT == 0
     p.rx(".", 1001, isn + 1 + 14600)
     assert p.poll(p.task, fd) & EPOLLOUT
+    syscalls.abandon(iocb)
 
 
 # -- receiving -------------------------------------------------------------------------------------------------------------

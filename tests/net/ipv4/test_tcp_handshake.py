@@ -353,6 +353,7 @@ def test_accept_hands_out_connections_in_order_and_wakes_one_waiter_each() -> No
     assert ports == [5000, 5001, 5002]
     nonblocking = p.socket(p.task, nonblock=True)
     assert syscalls.sys_accept4(p.task, Kiocb(), nonblocking, 0)[0] == -EINVAL
+    syscalls.abandon(iocb)
 
 
 def test_a_connection_that_was_reset_before_accept_is_handed_out_dead() -> None:

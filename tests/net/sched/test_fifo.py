@@ -85,7 +85,8 @@ def test_limits_hold_and_drops_are_counted():
         dev_core.netif_stop_queue(dev)
         assert [put(dev, b"x") for _ in range(7)] == [NET_XMIT_SUCCESS] * 5 + [NET_XMIT_DROP] * 2
         assert dev.qdisc is not None and dev.qdisc.drops == 2 and dev.qdisc.qlen == 5
-    assert drops(net) == {"QDISC_OVERLIMIT": 4}
+        dev_core.dev_close(dev)
+    assert drops(net) == {"QDISC_OVERLIMIT": 4, "QUEUE_PURGE": 10}
 
 
 def test_a_device_that_closes_drops_what_is_queued():
