@@ -37,6 +37,7 @@ class Host:
         self.net: Net = self.kernel.init_net
         self.place = network.runner.hub.attach(self.kernel)
         self.links: list[Link] = []
+        self.links_to: dict[Host, list[Link]] = {}
         assert self.net.loopback_dev is not None
         dev_open(self.net.loopback_dev)
 

@@ -45,7 +45,7 @@ class Link:
             raise UsageError(f"mtu={mtu!r}: a link's MTU is between 68 and 65535 bytes")
         network = a.network
         number = len(network.links)
-        self.name = f"{a.name}-{b.name}" if not any(link.b is b for link in a.links) else f"{a.name}-{b.name}-{number}"
+        self.name = f"{a.name}-{b.name}" if b not in a.links_to else f"{a.name}-{b.name}-{number}"
         hub = network.runner.hub
         # A stream of chance of its own for each direction, whose name does not depend on the other links.
         self.to_b = LinkEnd(hub, RandomStream(network.seed_bytes, f"link {self.name} >"))

@@ -8,7 +8,7 @@
 
 Links get addresses from 10.0.0.0/8, four each in the order of their making (the first link: 10.0.0.1 and 10.0.0.2). Hosts that are
 no neighbours reach each other by static routes along the shortest path, which are made when the network runs; a host with two
-links or more forwards unless it was made with `router=False`. Host names resolve, to the address on a common link first.
+links or more forwards unless it was made with `router=False`. Host names resolve: a neighbour's to its address on the common link.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from afinet.sim.routes import RoutePlanner
 from afinet.sim.trace import Capture, CaptureCallback, TraceHash
 from afinet.sim.units import Quantity, UsageError, parse_address, parse_time
 from afinet.stdlib import install
+
+# A name of a host that is no neighbour resolves to so many of its addresses at most, the first ones.
+MAX_ADDRESSES = 4
 
 # The clock at the beginning: CLOCK_MONOTONIC is an hour, as on a machine that was not booted just now.
 START = 3600 * NSEC_PER_SEC
@@ -58,11 +61,11 @@ class _Names(Resolver):
         host = self.network.by_name.get(name)
         if host is None:
             return []
-        near = []
-        for link in host.links:
-            if any(end.kernel is kernel for end in (link.a, link.b)) and host.kernel is not kernel:
-                near.append(link.address_of(host))
-        return near + [addr for addr in host.ipv4_addresses() if addr not in near]
+        asker = self.network.by_kernel.get(kernel)
+        links = host.links_to.get(asker) if asker is not None else None
+        if links:
+            return [link.address_of(host) for link in links]
+        return host.ipv4_addresses()[:MAX_ADDRESSES]
 
     def reverse(self, kernel: Kernel, addr: int) -> str | None:
         if self.owners is None:
@@ -81,6 +84,7 @@ class Network:
         self.runner.resolver = self.names = _Names(self)
         self.hosts: dict[str, Host] = {}
         self.by_name: dict[str, Host] = {}  # in lower case
+        self.by_kernel: dict[Kernel, Host] = {}
         self.links: list[Link] = []
         self.captures: list[Capture] = []
         self._routes = RoutePlanner(self)
@@ -118,6 +122,7 @@ class Network:
         host = Host(self, name, self.hz, router)
         self.hosts[name] = host
         self.by_name[name.lower()] = host
+        self.by_kernel[host.kernel] = host
         for capture in self.captures:
             capture.add_host(host)
         for callback in options.on_host:
@@ -186,8 +191,9 @@ class Network:
             mtu=mtu,
         )
         self.links.append(link)
-        one.links.append(link)
-        two.links.append(link)
+        for host, other in ((one, two), (two, one)):
+            host.links.append(link)
+            host.links_to.setdefault(other, []).append(link)
         self.addresses_changed()
         self._routes.changed = True
         if self.runner.driving:

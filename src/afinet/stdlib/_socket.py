@@ -209,6 +209,7 @@ class socket(_Real):
     def _wait(self, iocb: Kiocb, what: str) -> None:
         me = current_task()
         if me is None:
+            syscalls.abandon(iocb)
             raise RuntimeError(f"{what} on a simulated socket has to wait, and only a task of the network can: spawn it on a host")
         me.wait_iocb(iocb, what, self._fd + FD_BASE)
 
