@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
-from afinet.kernel.win_minmax import MinMax, minmax_running_min
+from afinet.kernel.time import NSEC_PER_MSEC
 from afinet.net.core.drop_reason import SKB_DROP_REASON_TCP_ACK_UNSENT_DATA, SKB_DROP_REASON_TCP_TOO_OLD_ACK
 from afinet.net.core.skbuff import SkBuff, consume_skb
 from afinet.net.core.sock import sk_mem_uncharge
-from afinet.net.ipv4 import tcp_input, tcp_output, tcp_recovery, tcp_retransmit, tcp_sack, tcp_timer
+from afinet.net.ipv4 import tcp_input, tcp_output, tcp_recovery, tcp_retransmit, tcp_rtt, tcp_sack, tcp_timer
 from afinet.net.ipv4.inet_sock import ICSK_TIME_LOSS_PROBE, ICSK_TIME_PROBE0, ICSK_TIME_REO_TIMEOUT, ICSK_TIME_RETRANS
 from afinet.net.ipv4.tcp_cong import tcp_ca_event, tcp_set_ca_state
 from afinet.net.ipv4.tcp_fragment import tcp_current_mss, tcp_sync_mss, tcp_trim_head
@@ -64,13 +63,11 @@ from afinet.net.ipv4.tcp_inline import (
     tcp_is_reno,
     tcp_packets_in_flight,
     tcp_rto_max,
-    tcp_rto_min_us,
     tcp_rtx_queue_head,
     tcp_send_head,
     tcp_skb_seglen,
     tcp_skb_timestamp_ts,
     tcp_time_stamp_ms,
-    tcp_time_stamp_ts,
     tcp_wnd_end,
 )
 from afinet.net.ipv4.tcp_rate import TcpSacktagState, tcp_rate_gen, tcp_rate_skb_delivered
@@ -82,7 +79,6 @@ from afinet.net.ipv4.tcp_sock import (
     TCPCB_SACKED_RETRANS,
     TCPHDR_ECE,
     TCPHDR_SYN,
-    TcpRequestSock,
     TcpSock,
     after,
     before,
@@ -124,103 +120,6 @@ if TYPE_CHECKING:
 REXMIT_NONE: Final = 0
 REXMIT_LOST: Final = 1  # send again what is marked lost
 REXMIT_NEW: Final = 2  # F-RTO: send new data
-
-
-# -- round trips -----------------------------------------------------------------------------------------------------------
-
-
-def tcp_min_rtt(tp: TcpSock) -> int:
-    """us; 2**32 - 1 before anything was measured."""
-    m = tp.rtt_min
-    return 0xFFFFFFFF if m is None else m.v0
-
-
-def tcp_rtt_estimator(sk: TcpSock, mrtt_us: int) -> None:
-    """RFC 6298 as Linux does it: srtt with gain 1/8; the deviation in mdev with gain 1/4, or 1/32 while the RTT falls; rttvar is
-    its maximum over a window, and decays once per window."""
-    m = mrtt_us
-    srtt = sk.srtt_us
-    if srtt:
-        m -= srtt >> 3
-        srtt += m
-        mdev = sk.mdev_us
-        if m < 0:
-            m = -m - (mdev >> 2)
-            if m > 0:
-                m >>= 3
-        else:
-            m -= mdev >> 2
-        mdev += m
-        sk.mdev_us = mdev
-        if mdev > sk.mdev_max_us:
-            sk.mdev_max_us = mdev
-            if mdev > sk.rttvar_us:
-                sk.rttvar_us = mdev
-        if after(sk.snd_una, sk.rtt_seq):
-            if sk.mdev_max_us < sk.rttvar_us:
-                sk.rttvar_us -= (sk.rttvar_us - sk.mdev_max_us) >> 2
-            sk.rtt_seq = sk.snd_nxt
-            sk.mdev_max_us = tcp_rto_min_us(sk)
-    else:
-        srtt = m << 3
-        sk.mdev_us = m << 1  # so that the first RTO is three RTTs
-        sk.rttvar_us = max(sk.mdev_us, tcp_rto_min_us(sk))
-        sk.mdev_max_us = sk.rttvar_us
-        sk.rtt_seq = sk.snd_nxt
-    sk.srtt_us = srtt if srtt > 1 else 1
-
-
-def tcp_set_rto(sk: TcpSock) -> None:
-    """RTO = srtt + rttvar, in jiffies: rounded up to the tick."""
-    tick = sk.kernel.tick_nsec
-    rto = -(-((sk.srtt_us >> 3) + sk.rttvar_us) * 1000 // tick) * tick
-    rto_max = sk.icsk_rto_max
-    sk.icsk_rto = rto if rto < rto_max else rto_max
-
-
-def tcp_rtt_tsopt_us(tp: TcpSock, min_delta: int) -> int:
-    """What the echoed timestamp says of the RTT (us), -1 for nothing credible."""
-    delta = (tcp_time_stamp_ts(tp) - tp.rx_opt.rcv_tsecr) & 0xFFFFFFFF
-    if delta < 0x7FFFFFFF // 1000:
-        return (delta or min_delta) * 1000
-    return -1
-
-
-def tcp_update_rtt_min(sk: TcpSock, rtt_us: int, flag: int) -> None:
-    m = sk.rtt_min
-    now = sk.kernel.now
-    if m is None:
-        sk.rtt_min = MinMax(now, rtt_us or 1)
-        return
-    # a delayed ACK, which the filter would take for the path's RTT when the true ones have aged
-    if flag & FLAG_ACK_MAYBE_DELAYED and rtt_us > m.v0:
-        return
-    minmax_running_min(m, sk.sk_net.ipv4.sysctl_tcp_min_rtt_wlen * NSEC_PER_SEC, now, rtt_us or 1)
-
-
-def tcp_ack_update_rtt(sk: TcpSock, flag: int, seq_rtt_us: int, sack_rtt_us: int, ca_rtt_us: int, state: TcpSacktagState) -> bool:
-    """Of the samples an ACK gives (-1 for none), prefer what was timed here to what the peer echoes (Karn excludes
-    retransmissions)."""
-    if seq_rtt_us < 0:
-        seq_rtt_us = sack_rtt_us
-    if seq_rtt_us < 0 and flag & FLAG_ACKED and sk.rx_opt.saw_tstamp and sk.rx_opt.rcv_tsecr:
-        seq_rtt_us = ca_rtt_us = tcp_rtt_tsopt_us(sk, 1)
-    state.rate.rtt_us = ca_rtt_us
-    if seq_rtt_us < 0:
-        return False
-    tcp_update_rtt_min(sk, ca_rtt_us, flag)
-    tcp_rtt_estimator(sk, seq_rtt_us)
-    tcp_set_rto(sk)
-    sk.icsk_backoff = 0
-    return True
-
-
-def tcp_synack_rtt_meas(sk: TcpSock, req: TcpRequestSock) -> None:
-    """The RTT of a SYN-ACK that was sent once."""
-    rtt_us = -1
-    if not req.num_retrans and req.snt_synack:
-        rtt_us = (sk.kernel.now - req.snt_synack) // 1000
-    tcp_ack_update_rtt(sk, FLAG_SYN_ACKED, rtt_us, -1, rtt_us, tcp_scratch(sk.kernel))
 
 
 def tcp_scratch(kernel: Kernel) -> TcpSacktagState:
@@ -902,7 +801,7 @@ def tcp_clean_rtx_queue(sk: TcpSock, prior_fack: int, prior_snd_una: int, state:
     if state.first_sackt:
         sack_rtt_us = (mstamp - state.first_sackt) // 1000
         ca_rtt_us = (mstamp - state.last_sackt) // 1000
-    rtt_update = tcp_ack_update_rtt(sk, flag, seq_rtt_us, sack_rtt_us, ca_rtt_us, state)
+    rtt_update = tcp_rtt.tcp_ack_update_rtt(sk, flag, seq_rtt_us, sack_rtt_us, ca_rtt_us, state)
     if flag & FLAG_ACKED:
         flag |= FLAG_SET_XMIT_TIMER
         if not is_sack:

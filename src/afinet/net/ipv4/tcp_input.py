@@ -5,7 +5,7 @@ SYN goes to tcp_conn_request) -> tcp_validate_incoming (PAWS, sequence number, R
 tcp_data_queue -> tcp_data_snd_check, tcp_ack_snd_check.
 
 Linux has all of it in one file. Here: this file, the numbered steps of RFC 9293, 3.10.7; tcp_ack.py, what an ACK does;
-tcp_sack.py, its SACK blocks; tcp_rcvq.py, what data does; tcp_recovery.py, RACK.
+tcp_sack.py, its SACK blocks; tcp_rcvq.py, what data does; tcp_recovery.py, RACK; tcp_rtt.py, round trips.
 
 Header prediction: in the common case a segment is exactly what was expected, its flag word and window equal to `pred_flags`, its
 number to rcv_nxt. It is then either a pure ACK for a bulk sender or the next data for a bulk receiver, and goes past all the
@@ -51,6 +51,7 @@ from afinet.net.ipv4 import (
     tcp_minisocks,
     tcp_output,
     tcp_rcvq,
+    tcp_sack,
     tcp_timer,
 )
 from afinet.net.ipv4.inet_sock import ICSK_ACK_SCHED, ICSK_TIME_RETRANS, INET_FLAGS_TRANSPARENT, inet_test_bit
@@ -317,7 +318,7 @@ def tcp_validate_incoming(sk: TcpSock, skb: SkBuff, syn_inerr: bool) -> bool:
             return _syn_challenge(sk, skb, syn_inerr)
         net.net_statistics[LINUX_MIB_PAWSESTABREJECTED] += 1
         if not tcp_skb_oow_rate_limited(sk, skb, LINUX_MIB_TCPACKSKIPPEDPAWS):
-            tcp_rcvq.tcp_send_dupack(sk, skb)
+            tcp_sack.tcp_send_dupack(sk, skb)
         kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_RFC7323_PAWS)
         return False
 
@@ -330,7 +331,7 @@ def tcp_validate_incoming(sk: TcpSock, skb: SkBuff, syn_inerr: bool) -> bool:
             if reason != SKB_DROP_REASON_TCP_OLD_SEQUENCE:
                 net.net_statistics[LINUX_MIB_BEYOND_WINDOW] += 1
             if not tcp_skb_oow_rate_limited(sk, skb, LINUX_MIB_TCPACKSKIPPEDSEQ):
-                tcp_rcvq.tcp_send_dupack(sk, skb)
+                tcp_sack.tcp_send_dupack(sk, skb)
         elif tcp_reset_check(sk, skb):
             tcp_reset(sk, skb)
             consume_skb(skb)

@@ -63,6 +63,7 @@ from afinet.net.ipv4 import (
     tcp_output,
     tcp_rcvq,
     tcp_recvmsg,
+    tcp_rtt,
     tcp_timer,
 )
 from afinet.net.ipv4.inet_sock import INET_FLAGS_RECVERR, InetConnectionSock, InetConnectionSockAfOps, inet_test_bit
@@ -309,7 +310,7 @@ def tcp_ld_RTO_revert(sk: TcpSock, seq: int) -> None:
         return
     sk.icsk_backoff -= 1
     if sk.srtt_us:
-        tcp_ack.tcp_set_rto(sk)
+        tcp_rtt.tcp_set_rto(sk)
     else:
         sk.icsk_rto = TCP_TIMEOUT_INIT
     sk.icsk_rto = inet_csk_rto_backoff(sk, tcp_rto_max(sk))

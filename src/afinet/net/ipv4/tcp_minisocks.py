@@ -24,11 +24,11 @@ from afinet.net.ipv4 import (
     inet_connection_sock,
     inet_timewait_sock,
     tcp,
-    tcp_ack,
     tcp_cong,
     tcp_fragment,
     tcp_input,
     tcp_output,
+    tcp_rtt,
     tcp_timer,
 )
 from afinet.net.ipv4.tcp_inline import (
@@ -349,9 +349,7 @@ def tcp_check_req(sk: TcpSock, skb: SkBuff, req: TcpRequestSock, fastopen: bool)
 
     # The SYN again: so is the SYN-ACK, and its timer starts anew.
     if seq == req.rcv_isn and flg == TCPHDR_SYN and not paws_reject:
-        limited, req.last_oow_ack_time = tcp_oow_check(
-            net, skb, LINUX_MIB_TCPACKSKIPPEDSYNRECV, req.last_oow_ack_time
-        )
+        limited, req.last_oow_ack_time = tcp_oow_check(net, skb, LINUX_MIB_TCPACKSKIPPEDSYNRECV, req.last_oow_ack_time)
         if not limited and tcp_output.tcp_rtx_synack(sk, req) == 0:
             timer = req.rsk_timer
             if timer is not None and timer.timer_pending():
@@ -366,14 +364,10 @@ def tcp_check_req(sk: TcpSock, skb: SkBuff, req: TcpRequestSock, fastopen: bool)
     if (
         paws_reject
         or tsecr_reject
-        or not tcp_in_window(
-            seq, skb.end_seq, req.rcv_nxt, (req.rcv_nxt + min(req.rsk_rcv_wnd, 65535)) & 0xFFFFFFFF
-        )
+        or not tcp_in_window(seq, skb.end_seq, req.rcv_nxt, (req.rcv_nxt + min(req.rsk_rcv_wnd, 65535)) & 0xFFFFFFFF)
     ):
         if not flg & TCPHDR_RST:
-            limited, req.last_oow_ack_time = tcp_oow_check(
-                net, skb, LINUX_MIB_TCPACKSKIPPEDSYNRECV, req.last_oow_ack_time
-            )
+            limited, req.last_oow_ack_time = tcp_oow_check(net, skb, LINUX_MIB_TCPACKSKIPPEDSYNRECV, req.last_oow_ack_time)
             ops = sk.sk_prot.rsk_prot
             if not limited and ops is not None:
                 ops.send_ack(sk, skb, req)
@@ -403,11 +397,7 @@ def tcp_check_req(sk: TcpSock, skb: SkBuff, req: TcpRequestSock, fastopen: bool)
 
     # TCP_DEFER_ACCEPT: a bare ACK is not worth a wake-up.
     queue = sk.icsk_accept_queue
-    if (
-        queue is not None
-        and req.num_timeout < queue.rskq_defer_accept
-        and skb.end_seq == (req.rcv_isn + 1) & 0xFFFFFFFF
-    ):
+    if queue is not None and req.num_timeout < queue.rskq_defer_accept and skb.end_seq == (req.rcv_isn + 1) & 0xFFFFFFFF:
         req.acked = True
         net.net_statistics[LINUX_MIB_TCPDEFERACCEPTDROP] += 1
         return None, 0
@@ -426,7 +416,7 @@ def tcp_check_req(sk: TcpSock, skb: SkBuff, req: TcpRequestSock, fastopen: bool)
     child = made
     if own_req and saw_tstamp and not after(seq, req.rcv_nxt):
         child.rx_opt.ts_recent = tsval
-    tcp_ack.tcp_synack_rtt_meas(child, req)
+    tcp_rtt.tcp_synack_rtt_meas(child, req)
     if inet_connection_sock.inet_csk_complete_hashdance(sk, child, req, own_req) is None:
         return None, 0
     return child, 0

@@ -48,7 +48,7 @@ from afinet.net.core.sock import (
     sock_put,
     sock_set_flag,
 )
-from afinet.net.ipv4 import tcp, tcp_ack, tcp_minisocks, tcp_output, tcp_sockopt
+from afinet.net.ipv4 import tcp, tcp_minisocks, tcp_output, tcp_rtt, tcp_sack, tcp_sockopt
 from afinet.net.ipv4.inet_sock import (
     ICSK_ACK_NOMEM,
     ICSK_ACK_NOW,
@@ -94,8 +94,6 @@ from afinet.uapi.snmp import (
     LINUX_MIB_PRUNECALLED,
     LINUX_MIB_RCVPRUNED,
     LINUX_MIB_TCPACKCOMPRESSED,
-    LINUX_MIB_TCPDSACKOFOSENT,
-    LINUX_MIB_TCPDSACKOLDSENT,
     LINUX_MIB_TCPOFODROP,
     LINUX_MIB_TCPOFOMERGE,
     LINUX_MIB_TCPOFOQUEUE,
@@ -109,7 +107,6 @@ from afinet.uapi.tcp import TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED, TCP_FI
 from afinet.wire import be
 
 _MAX_SKB_FRAGS: Final = 17
-_TCP_SACK_BLOCKS_EXPECTED: Final = 2
 _COLLAPSE_SIZE: Final = 16384
 
 
@@ -304,7 +301,7 @@ def tcp_rcv_rtt_measure_ts(sk: TcpSock, skb: SkBuff) -> None:
         return
     sk.rcv_rtt_last_tsecr = tsecr
     if (skb.end_seq - skb.seq) & 0xFFFFFFFF >= sk.icsk_ack_rcv_mss:
-        delta = tcp_ack.tcp_rtt_tsopt_us(sk, 0)
+        delta = tcp_rtt.tcp_rtt_tsopt_us(sk, 0)
         if delta > 0:
             tcp_rcv_rtt_update(sk, delta, False)
 
@@ -476,7 +473,7 @@ def tcp_prune_ofo_queue(sk: TcpSock, in_skb: SkBuff) -> bool:
         sk.sk_net.net_statistics[LINUX_MIB_OFOPRUNED] += 1
         # What was SACKed is gone: the sender has to be ready for that (RFC 2018, 8).
         if sk.rx_opt.sack_ok:
-            tcp_sack_reset(sk)
+            tcp_sack.tcp_sack_reset(sk)
     return pruned
 
 
@@ -502,106 +499,6 @@ def tcp_prune_queue(sk: TcpSock, in_skb: SkBuff) -> int:
     stats[LINUX_MIB_RCVPRUNED] += 1
     sk.pred_flags = 0
     return -1
-
-
-# -- SACK and D-SACK, to be sent -------------------------------------------------------------------------------------------
-
-
-def tcp_sack_reset(sk: TcpSock) -> None:
-    sk.rx_opt.num_sacks = 0
-    sk.selective_acks = None
-    sk.duplicate_sack = None
-
-
-def tcp_dsack_set(sk: TcpSock, seq: int, end_seq: int) -> None:
-    """[seq, end_seq) came twice: say so in the next ACK (RFC 2883)."""
-    if sk.rx_opt.sack_ok and sk.sk_net.ipv4.sysctl_tcp_dsack:
-        mib = LINUX_MIB_TCPDSACKOLDSENT if before(seq, sk.rcv_nxt) else LINUX_MIB_TCPDSACKOFOSENT
-        sk.sk_net.net_statistics[mib] += 1
-        sk.duplicate_sack = [seq, end_seq]
-
-
-def tcp_dsack_extend(sk: TcpSock, seq: int, end_seq: int) -> None:
-    block = sk.duplicate_sack
-    if block is None:
-        tcp_dsack_set(sk, seq, end_seq)
-    elif not after(seq, block[1]) and not after(block[0], end_seq):
-        if before(seq, block[0]):
-            block[0] = seq
-        if after(end_seq, block[1]):
-            block[1] = end_seq
-
-
-def tcp_sack_new_ofo_skb(sk: TcpSock, seq: int, end_seq: int) -> None:
-    """[seq, end_seq) came out of order: its block, grown by it, is the first of the next ACK (RFC 2018, 4)."""
-    sacks = sk.selective_acks
-    if sacks is None:
-        sk.selective_acks = [seq, end_seq]
-        sk.rx_opt.num_sacks = 1
-        return
-    n = len(sacks)
-    i = 0
-    while i < n:
-        start = sacks[i]
-        end = sacks[i + 1]
-        if not after(seq, end) and not after(start, end_seq):
-            if i >= 2 * _TCP_SACK_BLOCKS_EXPECTED:
-                tcp_sack_compress_send_ack(sk)
-            if before(seq, start):
-                start = seq
-            if after(end_seq, end):
-                end = end_seq
-            del sacks[i : i + 2]
-            # It may touch others now.
-            j = 0
-            while j < len(sacks):
-                if not after(sacks[j], end) and not after(start, sacks[j + 1]):
-                    if before(sacks[j], start):
-                        start = sacks[j]
-                    if after(sacks[j + 1], end):
-                        end = sacks[j + 1]
-                    del sacks[j : j + 2]
-                    j = 0
-                else:
-                    j += 2
-            sk.selective_acks = [start, end, *sacks]
-            sk.rx_opt.num_sacks = len(sacks) // 2 + 1
-            return
-        i += 2
-    if i >= 2 * _TCP_SACK_BLOCKS_EXPECTED:
-        tcp_sack_compress_send_ack(sk)
-    sk.selective_acks = [seq, end_seq, *sacks[:6]]
-    sk.rx_opt.num_sacks = min(n // 2 + 1, 4)
-
-
-def tcp_sack_remove(sk: TcpSock) -> None:
-    """Blocks that rcv_nxt has reached are told no more."""
-    sacks = sk.selective_acks
-    if sacks is None or sk.out_of_order_queue is None:
-        sk.selective_acks = None
-        sk.rx_opt.num_sacks = 0
-        return
-    left: list[int] = []
-    rcv_nxt = sk.rcv_nxt
-    i = 0
-    while i < len(sacks):
-        if before(rcv_nxt, sacks[i]):
-            left.append(sacks[i])
-            left.append(sacks[i + 1])
-        i += 2
-    sk.selective_acks = left or None
-    sk.rx_opt.num_sacks = len(left) // 2
-
-
-def tcp_send_dupack(sk: TcpSock, skb: SkBuff) -> None:
-    """A segment that is not acceptable: tell the peer where we are."""
-    if skb.end_seq != skb.seq and before(skb.seq, sk.rcv_nxt):
-        sk.sk_net.net_statistics[LINUX_MIB_DELAYEDACKLOST] += 1
-        tcp_enter_quickack_mode(sk, TCP_MAX_QUICKACKS)
-        if sk.rx_opt.sack_ok and sk.sk_net.ipv4.sysctl_tcp_dsack:
-            end_seq = sk.rcv_nxt if after(skb.end_seq, sk.rcv_nxt) else skb.end_seq
-            tcp_dsack_set(sk, skb.seq, end_seq)
-    tcp_output.tcp_send_ack(sk)
 
 
 # -- the queues ------------------------------------------------------------------------------------------------------------
@@ -697,7 +594,7 @@ def tcp_ofo_queue(sk: TcpSock) -> None:
             dsack = dsack_high
             if before(skb.end_seq, dsack_high):
                 dsack_high = skb.end_seq
-            tcp_dsack_extend(sk, skb.seq, dsack)
+            tcp_sack.tcp_dsack_extend(sk, skb.seq, dsack)
         queue.pop_head()
         if queue.head is None:
             sk.out_of_order_queue = None
@@ -743,7 +640,7 @@ def tcp_data_queue_ofo(sk: TcpSock, skb: SkBuff) -> None:
             sk.selective_acks = [seq, end_seq]
             sk.rx_opt.num_sacks = 1
         else:
-            tcp_sack_new_ofo_skb(sk, seq, end_seq)
+            tcp_sack.tcp_sack_new_ofo_skb(sk, seq, end_seq)
     if queued:
         # without SACK, the window stays, so that the ACKs are seen to be duplicates
         if is_sack:
@@ -782,16 +679,16 @@ def _ofo_insert(sk: TcpSock, queue: TcpSkbQueue | None, skb: SkBuff) -> bool:
                 # nothing new
                 net.net_statistics[LINUX_MIB_TCPOFOMERGE] += 1
                 kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_OFOMERGE)
-                tcp_dsack_set(sk, seq, end_seq)
+                tcp_sack.tcp_dsack_set(sk, seq, end_seq)
                 return False
             if after(seq, prev.seq):
-                tcp_dsack_set(sk, seq, prev.end_seq)
+                tcp_sack.tcp_dsack_set(sk, seq, prev.end_seq)
                 queue.insert_after(prev, skb)
             else:
                 # the same start, and longer: it takes the place of the other
                 queue.insert_after(prev, skb)
                 queue.unlink(prev)
-                tcp_dsack_extend(sk, prev.seq, prev.end_seq)
+                tcp_sack.tcp_dsack_extend(sk, prev.seq, prev.end_seq)
                 net.net_statistics[LINUX_MIB_TCPOFOMERGE] += 1
                 kfree_skb_reason(net, prev, SKB_DROP_REASON_TCP_OFOMERGE)
         elif tcp_try_coalesce(sk, prev, skb):
@@ -809,10 +706,10 @@ def _ofo_insert(sk: TcpSock, queue: TcpSkbQueue | None, skb: SkBuff) -> bool:
         if following is None or not after(end_seq, following.seq):
             return True
         if before(end_seq, following.end_seq):
-            tcp_dsack_extend(sk, following.seq, end_seq)
+            tcp_sack.tcp_dsack_extend(sk, following.seq, end_seq)
             return True
         queue.unlink(following)
-        tcp_dsack_extend(sk, following.seq, following.end_seq)
+        tcp_sack.tcp_dsack_extend(sk, following.seq, following.end_seq)
         net.net_statistics[LINUX_MIB_TCPOFOMERGE] += 1
         kfree_skb_reason(net, following, SKB_DROP_REASON_TCP_OFOMERGE)
 
@@ -841,10 +738,10 @@ def tcp_data_queue(sk: TcpSock, skb: SkBuff) -> None:
             # All of it is old: a retransmission that was not needed.
             reason = SKB_DROP_REASON_TCP_OLD_DATA
             net.net_statistics[LINUX_MIB_DELAYEDACKLOST] += 1
-            tcp_dsack_set(sk, seq, skb.end_seq)
+            tcp_sack.tcp_dsack_set(sk, seq, skb.end_seq)
         else:
             if behind:
-                tcp_dsack_set(sk, seq, rcv_nxt)
+                tcp_sack.tcp_dsack_set(sk, seq, rcv_nxt)
             if tcp_receive_window(sk) or (not behind and not skb.len and skb.tcp_flags & TCPHDR_FIN):
                 _queue_and_out(sk, skb)
                 return
@@ -882,7 +779,7 @@ def _queue_and_out(sk: TcpSock, skb: SkBuff) -> None:
         if sk.out_of_order_queue is None:
             sk.icsk_ack_pending |= ICSK_ACK_NOW
     if sk.rx_opt.num_sacks:
-        tcp_sack_remove(sk)
+        tcp_sack.tcp_sack_remove(sk)
     tcp_fast_path_check(sk)
     if eaten:
         consume_skb(skb)
@@ -909,7 +806,7 @@ def tcp_fin(sk: TcpSock) -> None:
     # Nothing can come after a FIN.
     tcp_ofo_queue_purge(sk)
     if sk.rx_opt.sack_ok:
-        tcp_sack_reset(sk)
+        tcp_sack.tcp_sack_reset(sk)
     if not sock_flag(sk, SOCK_DEAD):
         sk.sk_state_change()
 

@@ -1,4 +1,4 @@
-"""net/ipv4/tcp_input.c, its part that reads SACK blocks (RFC 2018, 2883, 6675).
+"""net/ipv4/tcp_input.c, its part about SACK (RFC 2018, 2883, 6675): the blocks that an ACK brings, and those that ours tell.
 
 Each segment of the retransmit queue has three tag bits: SACKED (delivered out of order), LOST, RETRANS (sent again); `sacked_out`,
 `lost_out` and `retrans_out` count them. tcp_sacktag_write_queue tags what the blocks of an ACK newly cover. What earlier ACKs
@@ -12,14 +12,17 @@ Left out: the merging of neighbouring SACKed segments (tcp_shift_skb_data), whic
 
 from __future__ import annotations
 
+from typing import Final
+
 from afinet.net.core.skbuff import SkBuff
-from afinet.net.ipv4 import tcp_recovery
+from afinet.net.ipv4 import tcp_output, tcp_rcvq, tcp_recovery
 from afinet.net.ipv4.tcp_fragment import TCP_FRAG_IN_RTX_QUEUE, tcp_fragment
 from afinet.net.ipv4.tcp_inline import (
     FLAG_DATA_SACKED,
     FLAG_DSACK_TLP,
     FLAG_DSACKING_ACK,
     FLAG_ORIG_SACK_ACKED,
+    TCP_MAX_QUICKACKS,
     tcp_highest_sack_reset,
     tcp_highest_sack_seq,
 )
@@ -36,10 +39,13 @@ from afinet.net.ipv4.tcp_sock import (
 )
 from afinet.uapi.errno import EINVAL
 from afinet.uapi.snmp import (
+    LINUX_MIB_DELAYEDACKLOST,
     LINUX_MIB_TCPDSACKIGNOREDDUBIOUS,
     LINUX_MIB_TCPDSACKIGNOREDNOUNDO,
     LINUX_MIB_TCPDSACKIGNOREDOLD,
     LINUX_MIB_TCPDSACKOFORECV,
+    LINUX_MIB_TCPDSACKOFOSENT,
+    LINUX_MIB_TCPDSACKOLDSENT,
     LINUX_MIB_TCPDSACKRECV,
     LINUX_MIB_TCPDSACKRECVSEGS,
     LINUX_MIB_TCPSACKDISCARD,
@@ -47,6 +53,11 @@ from afinet.uapi.snmp import (
     LINUX_MIB_TCPTSREORDER,
 )
 from afinet.uapi.tcp import TCP_CA_Loss
+
+_TCP_SACK_BLOCKS_EXPECTED: Final = 2
+
+
+# -- SACK blocks that came -------------------------------------------------------------------------------------------------
 
 
 def tcp_check_sack_reordering(sk: TcpSock, low_seq: int, ts: bool) -> None:
@@ -356,3 +367,103 @@ def tcp_sacktag_write_queue(sk: TcpSock, ack_seq: int, sacks: list[int], prior_s
     if sk.icsk_ca_state != TCP_CA_Loss or sk.undo_marker:
         tcp_check_sack_reordering(sk, state.reord, False)
     return state.flag
+
+
+# -- SACK and D-SACK, to be sent -------------------------------------------------------------------------------------------
+
+
+def tcp_sack_reset(sk: TcpSock) -> None:
+    sk.rx_opt.num_sacks = 0
+    sk.selective_acks = None
+    sk.duplicate_sack = None
+
+
+def tcp_dsack_set(sk: TcpSock, seq: int, end_seq: int) -> None:
+    """[seq, end_seq) came twice: say so in the next ACK (RFC 2883)."""
+    if sk.rx_opt.sack_ok and sk.sk_net.ipv4.sysctl_tcp_dsack:
+        mib = LINUX_MIB_TCPDSACKOLDSENT if before(seq, sk.rcv_nxt) else LINUX_MIB_TCPDSACKOFOSENT
+        sk.sk_net.net_statistics[mib] += 1
+        sk.duplicate_sack = [seq, end_seq]
+
+
+def tcp_dsack_extend(sk: TcpSock, seq: int, end_seq: int) -> None:
+    block = sk.duplicate_sack
+    if block is None:
+        tcp_dsack_set(sk, seq, end_seq)
+    elif not after(seq, block[1]) and not after(block[0], end_seq):
+        if before(seq, block[0]):
+            block[0] = seq
+        if after(end_seq, block[1]):
+            block[1] = end_seq
+
+
+def tcp_sack_new_ofo_skb(sk: TcpSock, seq: int, end_seq: int) -> None:
+    """[seq, end_seq) came out of order: its block, grown by it, is the first of the next ACK (RFC 2018, 4)."""
+    sacks = sk.selective_acks
+    if sacks is None:
+        sk.selective_acks = [seq, end_seq]
+        sk.rx_opt.num_sacks = 1
+        return
+    n = len(sacks)
+    i = 0
+    while i < n:
+        start = sacks[i]
+        end = sacks[i + 1]
+        if not after(seq, end) and not after(start, end_seq):
+            if i >= 2 * _TCP_SACK_BLOCKS_EXPECTED:
+                tcp_rcvq.tcp_sack_compress_send_ack(sk)
+            if before(seq, start):
+                start = seq
+            if after(end_seq, end):
+                end = end_seq
+            del sacks[i : i + 2]
+            # It may touch others now.
+            j = 0
+            while j < len(sacks):
+                if not after(sacks[j], end) and not after(start, sacks[j + 1]):
+                    if before(sacks[j], start):
+                        start = sacks[j]
+                    if after(sacks[j + 1], end):
+                        end = sacks[j + 1]
+                    del sacks[j : j + 2]
+                    j = 0
+                else:
+                    j += 2
+            sk.selective_acks = [start, end, *sacks]
+            sk.rx_opt.num_sacks = len(sacks) // 2 + 1
+            return
+        i += 2
+    if i >= 2 * _TCP_SACK_BLOCKS_EXPECTED:
+        tcp_rcvq.tcp_sack_compress_send_ack(sk)
+    sk.selective_acks = [seq, end_seq, *sacks[:6]]
+    sk.rx_opt.num_sacks = min(n // 2 + 1, 4)
+
+
+def tcp_sack_remove(sk: TcpSock) -> None:
+    """Blocks that rcv_nxt has reached are told no more."""
+    sacks = sk.selective_acks
+    if sacks is None or sk.out_of_order_queue is None:
+        sk.selective_acks = None
+        sk.rx_opt.num_sacks = 0
+        return
+    left: list[int] = []
+    rcv_nxt = sk.rcv_nxt
+    i = 0
+    while i < len(sacks):
+        if before(rcv_nxt, sacks[i]):
+            left.append(sacks[i])
+            left.append(sacks[i + 1])
+        i += 2
+    sk.selective_acks = left or None
+    sk.rx_opt.num_sacks = len(left) // 2
+
+
+def tcp_send_dupack(sk: TcpSock, skb: SkBuff) -> None:
+    """A segment that is not acceptable: tell the peer where we are."""
+    if skb.end_seq != skb.seq and before(skb.seq, sk.rcv_nxt):
+        sk.sk_net.net_statistics[LINUX_MIB_DELAYEDACKLOST] += 1
+        tcp_rcvq.tcp_enter_quickack_mode(sk, TCP_MAX_QUICKACKS)
+        if sk.rx_opt.sack_ok and sk.sk_net.ipv4.sysctl_tcp_dsack:
+            end_seq = sk.rcv_nxt if after(skb.end_seq, sk.rcv_nxt) else skb.end_seq
+            tcp_dsack_set(sk, skb.seq, end_seq)
+    tcp_output.tcp_send_ack(sk)
