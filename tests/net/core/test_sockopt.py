@@ -10,6 +10,7 @@ from afinet.init.main import new_task
 from afinet.kernel.task import Cred, Task
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
 from afinet.kernel.wait import Kiocb
+from afinet.net.core import datagram
 from afinet.net.core.dev import dev_open
 from afinet.net.core.sock import PAGE_SIZE, MemCgroup, Sock
 from afinet.net.ipv4.devinet import inet_addr_add
@@ -193,9 +194,9 @@ def test_timeouts_round_up_to_jiffies_and_end_a_call_to_the_nanosecond(w: World)
 def test_a_negative_linger_is_for_ever(w: World) -> None:
     fd = w.socket(w.root, SOCK_STREAM)
     assert w.set(w.root, fd, SO_LINGER, pack_linger(1, -1)) == 0
-    assert w.sk(w.root, fd).sk_lingertime > 1 << 60
+    assert datagram.sk_cold(w.sk(w.root, fd)).sk_lingertime > 1 << 60
     assert w.set(w.root, fd, SO_LINGER, pack_linger(1, 3)) == 0
-    assert w.sk(w.root, fd).sk_lingertime == 3 * NSEC_PER_SEC
+    assert datagram.sk_cold(w.sk(w.root, fd)).sk_lingertime == 3 * NSEC_PER_SEC
 
 
 def test_an_error_is_told_once_the_hard_one_first(w: World) -> None:
@@ -295,9 +296,9 @@ def test_a_pacing_rate_limits_at_once(w: World) -> None:
     fd = w.socket(w.root, SOCK_STREAM)
     sk = w.sk(w.root, fd)
     assert w.set(w.root, fd, SO_MAX_PACING_RATE, 1000) == 0
-    assert (sk.sk_max_pacing_rate, sk.sk_pacing_rate) == (1000, 1000)
+    assert (datagram.sk_cold(sk).sk_max_pacing_rate, sk.sk_pacing_rate) == (1000, 1000)
     assert w.set(w.root, fd, SO_MAX_PACING_RATE, -1) == 0
-    assert sk.sk_max_pacing_rate == -1
+    assert datagram.sk_cold(sk).sk_max_pacing_rate == -1
 
 
 def test_filters_are_not_there_yet_and_say_so(w: World) -> None:

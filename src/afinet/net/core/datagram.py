@@ -65,15 +65,26 @@ SKB_PEEKED: Final = "peeked"
 
 
 class SockColdFields:
-    """What few socks use: the error queue and the socket filter. Made by `sk_cold` at first use."""
+    """What few socks use: the error queue, the socket filter, rare options. Made by `sk_cold` at first use."""
 
-    __slots__ = ("sk_cookie", "sk_error_queue", "sk_filter", "sk_incoming_cpu")
+    __slots__ = (
+        "sk_busy_poll",
+        "sk_cookie",
+        "sk_error_queue",
+        "sk_filter",
+        "sk_incoming_cpu",
+        "sk_lingertime",
+        "sk_max_pacing_rate",
+    )
 
     def __init__(self) -> None:
         self.sk_error_queue: SkBuffHead = SkBuffHead()
         self.sk_filter: object = None
         self.sk_cookie: int = 0  # SO_COOKIE, drawn when first asked for
         self.sk_incoming_cpu: int = -1
+        self.sk_busy_poll: int = 0  # SO_BUSY_POLL, us
+        self.sk_lingertime: int = 0  # SO_LINGER, ns
+        self.sk_max_pacing_rate: int = -1  # SO_MAX_PACING_RATE, bytes a second
 
 
 def sk_cold(sk: Sock) -> SockColdFields:
@@ -82,6 +93,16 @@ def sk_cold(sk: Sock) -> SockColdFields:
         cold = SockColdFields()
         sk.sk_cold = cold
     return cold
+
+
+def sk_clone_cold(child: Sock, parent: Sock) -> None:
+    """The part of sk_clone: a listener's rare options are its children's, too."""
+    old = parent.sk_cold
+    if old is not None:
+        cold = sk_cold(child)
+        cold.sk_busy_poll = old.sk_busy_poll
+        cold.sk_lingertime = old.sk_lingertime
+        cold.sk_max_pacing_rate = old.sk_max_pacing_rate
 
 
 def connection_based(sk: Sock) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from afinet._mypyc import mypyc_attr
+from afinet._mypyc import i16, i32, mypyc_attr, u8
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.kernel.wait import Kiocb, WaitQueueHead, wake_up_poll
 from afinet.net.core import skbuff
@@ -117,17 +117,17 @@ class SockCommon:
 
     def __init__(self, net: Net, family: int, prot: Proto) -> None:
         self.sk_net: Net = net
-        self.sk_family: int = family
+        self.sk_family: i16 = family
         self.sk_prot: Proto = prot
-        self.sk_state: int = 0
-        self.sk_reuse: int = 0
+        self.sk_state: u8 = 0
+        self.sk_reuse: u8 = 0
         self.sk_reuseport: bool = False
-        self.sk_bound_dev_if: int = 0
-        self.sk_refcnt: int = 1
+        self.sk_bound_dev_if: i32 = 0
+        self.sk_refcnt: i32 = 1
         self.inet_daddr: int = 0
         self.inet_rcv_saddr: int = 0
-        self.inet_dport: int = 0
-        self.inet_num: int = 0
+        self.inet_dport: i32 = 0
+        self.inet_num: i32 = 0
         self.sk_hash: int = -1  # key under which the sock is hashed; -1: unhashed (sk_unhashed)
         self.sk_hash_next: SockCommon | None = None  # next sock of the same key
         self.sk_bind_next: SockCommon | None = None  # neighbours among the owners of a local port (sk_bind_node)
@@ -140,10 +140,8 @@ class Sock(SockCommon):
     __slots__ = (
         "kernel",
         "sk_ack_backlog",
-        "sk_allocation",
         "sk_backlog",
         "sk_backlog_len",
-        "sk_busy_poll",
         "sk_cold",
         "sk_disconnects",
         "sk_drops",
@@ -156,11 +154,9 @@ class Sock(SockCommon):
         "sk_gso_max_segs",
         "sk_gso_max_size",
         "sk_kern_sock",
-        "sk_lingertime",
         "sk_lock_owned",
         "sk_mark",
         "sk_max_ack_backlog",
-        "sk_max_pacing_rate",
         "sk_memcg",
         "sk_net_refcnt",
         "sk_no_check_tx",
@@ -176,7 +172,6 @@ class Sock(SockCommon):
         "sk_reserved_mem",
         "sk_reuseport_cb",
         "sk_rmem_alloc",
-        "sk_route_caps",
         "sk_rx_dst",
         "sk_rx_dst_ifindex",
         "sk_rx_queue_mapping",
@@ -185,7 +180,6 @@ class Sock(SockCommon):
         "sk_sndtimeo",
         "sk_socket",
         "sk_stamp",
-        "sk_tsflags",
         "sk_tx_queue_mapping",
         "sk_txhash",
         "sk_txrehash",
@@ -205,31 +199,27 @@ class Sock(SockCommon):
         self.sk_prot_creator: Proto = prot
         self.sk_socket: Socket | None = None
         self.sk_wq: WaitQueueHead | None = None  # made by sk_sleep() when somebody first waits
-        self.sk_type: int = 0
-        self.sk_protocol: int = 0
+        self.sk_type: u8 = 0
+        self.sk_protocol: i16 = 0
         self.sk_kern_sock: bool = False
         self.sk_net_refcnt: bool = False
-        self.sk_flags: int = 0
-        self.sk_shutdown: int = 0
-        self.sk_userlocks: int = 0  # SOCK_SNDBUF_LOCK, SOCK_RCVBUF_LOCK, SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK
+        self.sk_flags: i32 = 0
+        self.sk_shutdown: u8 = 0
+        self.sk_userlocks: u8 = 0  # SOCK_SNDBUF_LOCK, SOCK_RCVBUF_LOCK, SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK
         self.sk_no_check_tx: bool = False
-        self.sk_err: int = 0  # positive errno
-        self.sk_err_soft: int = 0
+        self.sk_err: i16 = 0  # positive errno
+        self.sk_err_soft: i16 = 0
         self.sk_uid: int = 0
         self.sk_mark: int = 0
         self.sk_priority: int = 0
-        self.sk_allocation: int = 0  # GFP_KERNEL; informative
-        self.sk_stamp: int = -1
-        self.sk_tsflags: int = 0
+        self.sk_stamp: int = -1  # when the last packet read came in (SIOCGSTAMP); -1: none was
         self.sk_txhash: int = 0
-        self.sk_txrehash: int = 0  # SO_TXREHASH
-        self.sk_rx_queue_mapping: int = -1
-        self.sk_tx_queue_mapping: int = -1
-        self.sk_busy_poll: int = 0
+        self.sk_txrehash: u8 = 0  # SO_TXREHASH
+        self.sk_rx_queue_mapping: i16 = -1
+        self.sk_tx_queue_mapping: i16 = -1
         # times in ns
         self.sk_rcvtimeo: int = MAX_SCHEDULE_TIMEOUT
         self.sk_sndtimeo: int = MAX_SCHEDULE_TIMEOUT
-        self.sk_lingertime: int = 0
         # ownership
         self.sk_lock_owned: bool = False
         self.sk_backlog: list[SkBuff] | None = None
@@ -247,21 +237,19 @@ class Sock(SockCommon):
         self.sk_drops: int = 0
         self.sk_peek_off: int = -1
         self.sk_write_pending: int = 0
-        self.sk_disconnects: int = 0  # connect(AF_UNSPEC)s: a call that waited across one is over (-EPIPE)
+        self.sk_disconnects: i32 = 0  # connect(AF_UNSPEC)s: a call that waited across one is over (-EPIPE)
         self.sk_pacing_rate: int = -1  # bytes a second; -1: unlimited (~0UL)
-        self.sk_max_pacing_rate: int = -1  # SO_MAX_PACING_RATE
-        self.sk_route_caps: int = 0
-        self.sk_gso_max_size: int = 65536
-        self.sk_gso_max_segs: int = 65535
+        self.sk_gso_max_size: i32 = 65536
+        self.sk_gso_max_segs: i32 = 65535
         # queues
         self.sk_receive_queue: SkBuffHead = skbuff.SkBuffHead()
         self.sk_write_queue: SkBuffHead = skbuff.SkBuffHead()
-        self.sk_ack_backlog: int = 0
-        self.sk_max_ack_backlog: int = 0
+        self.sk_ack_backlog: i32 = 0
+        self.sk_max_ack_backlog: i32 = 0
         self.sk_dst_cache: DstEntry | None = None
         self.sk_dst_pending_confirm: bool = False  # the peer was heard: tell the neighbour with the next packet
         self.sk_rx_dst: DstEntry | None = None  # input route of the last segment, for early demux
-        self.sk_rx_dst_ifindex: int = 0
+        self.sk_rx_dst_ifindex: i32 = 0
         self.sk_reuseport_cb: SockReuseport | None = None
         self.sk_cold: SockColdFields | None = None  # error queue, filter: None until used
 
@@ -303,8 +291,8 @@ class Sock(SockCommon):
 class Proto:
     """struct proto: one transport protocol of one Kernel. A subclass per protocol, one instance a Kernel.
 
-    Members Linux keeps as pointers to shared variables (`memory_allocated`, `sysctl_mem`, ...) are values of the instance, since the
-    instance belongs to one Kernel. Errors are -errno. Default verbs are Linux's absent ones.
+    Members Linux keeps as pointers to shared variables (`memory_allocated`, `sysctl_mem`, ...) are values of the instance, which
+    belongs to one Kernel. Errors are -errno. Default verbs are Linux's absent ones.
     """
 
     def __init__(self, kernel: Kernel, name: str) -> None:
@@ -501,7 +489,6 @@ def mem_cgroup_sk_alloc(sk: Sock) -> None:
 def sock_init_data(sock: Socket | None, sk: Sock, uid: int = 0) -> None:
     """sock_init_data_uid: defaults from sysctl, and the tie to `sock`."""
     core = sk.sk_net.core
-    sk.sk_allocation = 0
     sk.sk_rcvbuf = core.sysctl_rmem_default
     sk.sk_sndbuf = core.sysctl_wmem_default
     sk.sk_state = TCP_CLOSE
@@ -518,7 +505,6 @@ def sock_init_data(sock: Socket | None, sk: Sock, uid: int = 0) -> None:
     sk.sk_peek_off = -1
     sk.sk_stamp = -1
     sk.sk_pacing_rate = -1
-    sk.sk_max_pacing_rate = -1
     sk_rx_queue_clear(sk)
     sk_tx_queue_clear(sk)
 
@@ -703,7 +689,6 @@ def sk_setup_caps(sk: Sock, dst: DstEntry) -> None:
     """Take a route, and from its device what the sock may leave to it."""
     sk_dst_set(sk, dst)
     dev = dst.dev
-    sk.sk_route_caps = dev.features
     sk.sk_gso_max_size = dev.gso_max_size
     sk.sk_gso_max_segs = dev.gso_max_segs
 

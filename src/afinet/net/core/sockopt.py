@@ -226,13 +226,13 @@ def sk_setsockopt_unlocked(sk: Sock, optname: int, val: int, optval: bytes) -> i
     if optname == SO_BUSY_POLL:
         if val < 0:
             return -EINVAL
-        sk.sk_busy_poll = val
+        datagram.sk_cold(sk).sk_busy_poll = val
         return 0
     if optname == SO_MAX_PACING_RATE:
         rate = -1 if val == -1 else val & UINT_MAX
         if len(optval) >= 8:
             rate = get_s64(optval, 0)
-        sk.sk_max_pacing_rate = rate
+        datagram.sk_cold(sk).sk_max_pacing_rate = rate
         if rate >= 0 and (sk.sk_pacing_rate < 0 or sk.sk_pacing_rate > rate):
             sk.sk_pacing_rate = rate
         return 0
@@ -402,9 +402,9 @@ def sock_set_linger(sk: Sock, optval: bytes) -> int:
         return 0
     # A negative time is a huge unsigned one.
     if linger < 0 or linger >= MAX_SCHEDULE_TIMEOUT // NSEC_PER_SEC:
-        sk.sk_lingertime = MAX_SCHEDULE_TIMEOUT
+        datagram.sk_cold(sk).sk_lingertime = MAX_SCHEDULE_TIMEOUT
     else:
-        sk.sk_lingertime = linger * NSEC_PER_SEC
+        datagram.sk_cold(sk).sk_lingertime = linger * NSEC_PER_SEC
     sock_set_flag(sk, SOCK_LINGER)
     return 0
 
@@ -513,6 +513,7 @@ def sk_getsockopt(sk: Sock, level: int, optname: int, optlen: int) -> tuple[int,
 
 def sk_getsockopt_int(sk: Sock, optname: int) -> tuple[int, int]:
     """Options whose value is an int. (-ENOPROTOOPT, 0): not one of them."""
+    val: int
     if optname == SO_ERROR:
         val = -sock_error(sk)
         if val == 0:
@@ -563,13 +564,14 @@ def sk_getsockopt_int(sk: Sock, optname: int) -> tuple[int, int]:
     elif optname == SO_RESERVE_MEM:
         val = sk.sk_reserved_mem
     elif optname == SO_BUSY_POLL:
-        val = sk.sk_busy_poll
+        val = 0 if sk.sk_cold is None else sk.sk_cold.sk_busy_poll
     else:
         return sk_getsockopt_rare(sk, optname)
     return 0, val
 
 
 def sk_getsockopt_rare(sk: Sock, optname: int) -> tuple[int, int]:
+    val: int
     if optname == SO_TIMESTAMP or optname == SO_TIMESTAMP_NEW:
         val = int(
             sock_flag(sk, SOCK_RCVTSTAMP)
@@ -619,7 +621,8 @@ def sk_getsockopt_rare(sk: Sock, optname: int) -> tuple[int, int]:
 def sk_getsockopt_struct(sk: Sock, optname: int, optlen: int) -> tuple[int, bytes]:
     """Options whose value is more than an int, or checks its length."""
     if optname == SO_LINGER:
-        out = pack_linger(int(sock_flag(sk, SOCK_LINGER)), sk.sk_lingertime // NSEC_PER_SEC)
+        lingertime = 0 if sk.sk_cold is None else sk.sk_cold.sk_lingertime
+        out = pack_linger(int(sock_flag(sk, SOCK_LINGER)), lingertime // NSEC_PER_SEC)
     elif optname == SO_RCVTIMEO or optname == SO_RCVTIMEO_NEW:
         out = sock_get_timeout(sk.sk_rcvtimeo)
     elif optname == SO_SNDTIMEO or optname == SO_SNDTIMEO_NEW:
@@ -642,7 +645,7 @@ def sk_getsockopt_struct(sk: Sock, optname: int, optlen: int) -> tuple[int, byte
     elif optname == SO_GET_FILTER:
         out = b""
     elif optname == SO_MAX_PACING_RATE:
-        rate = sk.sk_max_pacing_rate
+        rate = -1 if sk.sk_cold is None else sk.sk_cold.sk_max_pacing_rate
         if optlen >= 8:
             out = pack_u64(rate)
         else:

@@ -384,8 +384,8 @@ def inet_release(sock: Socket, iocb: Kiocb) -> int:
     igmp.ip_mc_drop_socket(inet_sk(sk))
     # An exiting or signalled caller does not linger.
     timeout = 0
-    if sk.sk_flags >> SOCK_LINGER & 1 and not iocb.ki_signal:
-        timeout = sk.sk_lingertime
+    if sk.sk_flags >> SOCK_LINGER & 1 and not iocb.ki_signal and sk.sk_cold is not None:
+        timeout = sk.sk_cold.sk_lingertime
     err = sk.sk_prot.close(sk, timeout, iocb)
     if err < 0:
         return err
@@ -811,7 +811,6 @@ def inet_sk_rebuild_header(sk: InetSock) -> int:
     if rt is not None:
         sk_setup_caps(sk, rt)
         return 0
-    sk.sk_route_caps = 0
     if (
         sk.sk_net.ipv4.sysctl_ip_dynaddr
         and sk.sk_state == TCP_SYN_SENT

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast
 
 from afinet.kernel.timer import TimerList
-from afinet.net.core import stream
+from afinet.net.core import datagram, stream
 from afinet.net.core.flow import Flowi4
 from afinet.net.core.request_sock import RequestSock, RequestSockQueue
 from afinet.net.core.sock import (
@@ -536,18 +536,14 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     child.sk_uid = parent.sk_uid
     child.sk_txrehash = parent.sk_txrehash
     child.sk_priority = parent.sk_priority
-    child.sk_allocation = parent.sk_allocation
-    child.sk_tsflags = parent.sk_tsflags
-    child.sk_busy_poll = parent.sk_busy_poll
     child.sk_rcvtimeo = parent.sk_rcvtimeo
     child.sk_sndtimeo = parent.sk_sndtimeo
-    child.sk_lingertime = parent.sk_lingertime
     child.sk_rcvbuf = parent.sk_rcvbuf
     child.sk_sndbuf = parent.sk_sndbuf
     child.sk_rcvlowat = parent.sk_rcvlowat
     child.sk_pacing_rate = parent.sk_pacing_rate
-    child.sk_max_pacing_rate = parent.sk_max_pacing_rate
     child.sk_peek_off = parent.sk_peek_off
+    datagram.sk_clone_cold(child, parent)
     child.sk_wmem_alloc = 1
     child.sk_refcnt = 2  # the socket-to-be's, and that of the code that makes it (tcp_child_process lets it go)
     child.sk_prot.sockets_allocated += 1

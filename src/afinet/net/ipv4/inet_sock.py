@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from afinet._mypyc import mypyc_attr
+from afinet._mypyc import i16, i32, mypyc_attr, u8
 from afinet.net.core.request_sock import RequestSock, RequestSockQueue
 from afinet.net.core.sock import Sock
 
@@ -94,18 +94,18 @@ class InetSock(Sock):
     def __init__(self, net: Net, family: int, prot: Proto) -> None:
         super().__init__(net, family, prot)
         self.inet_saddr: int = 0  # source address put into packets
-        self.inet_sport: int = 0
-        self.inet_flags: int = 0  # 1 << INET_FLAGS_*
-        self.inet_id: int = 0
-        self.uc_ttl: int = -1  # -1: the route's or the namespace's
-        self.tos: int = 0
-        self.rcv_tos: int = 0
-        self.min_ttl: int = 0
-        self.pmtudisc: int = 0  # IP_PMTUDISC_*
-        self.mc_ttl: int = 1
-        self.mc_index: int = 0
+        self.inet_sport: i32 = 0
+        self.inet_flags: i32 = 0  # 1 << INET_FLAGS_*
+        self.inet_id: i32 = 0
+        self.uc_ttl: i16 = -1  # -1: the route's or the namespace's
+        self.tos: u8 = 0
+        self.rcv_tos: u8 = 0
+        self.min_ttl: u8 = 0
+        self.pmtudisc: u8 = 0  # IP_PMTUDISC_*
+        self.mc_ttl: u8 = 1
+        self.mc_index: i32 = 0
         self.mc_addr: int = 0
-        self.uc_index: int = 0
+        self.uc_index: i32 = 0
         self.local_port_range: int = 0  # IP_LOCAL_PORT_RANGE: high << 16 | low
         self.inet_opt: IpOptions | None = None
         self.cork: InetCork | None = None  # UDP_CORK, MSG_MORE
@@ -215,7 +215,7 @@ class InetConnectionSock(InetSock):
         self.icsk_delack_timer: TimerList | None = None
         self.sk_keepalive_timer: TimerList | None = None
         self.icsk_timeout: int = 0  # when the event of icsk_pending is due
-        self.icsk_pending: int = 0  # ICSK_TIME_*
+        self.icsk_pending: u8 = 0  # ICSK_TIME_*
         self.icsk_rto: int = 0
         self.icsk_rto_min: int = 0
         self.icsk_rto_max: int = 0
@@ -230,7 +230,7 @@ class InetConnectionSock(InetSock):
         self.icsk_pmtu_cookie: int = 0
         # congestion control
         self.icsk_ca_ops: TcpCongestionOps | None = None
-        self.icsk_ca_state: int = 0  # TCP_CA_*
+        self.icsk_ca_state: u8 = 0  # TCP_CA_*
         self.icsk_ca_setsockopt: bool = False
         self.icsk_ca_priv: object = None  # the algorithm's own
         # delayed ACK

@@ -166,7 +166,7 @@ def ip_select_ident_segs(
 ) -> int:
     """The identification: a connected sock counts its own; a packet that nobody may fragment needs none (RFC 6864)."""
     if sk is not None and sk.inet_daddr:
-        id = sk.inet_id
+        id: int = sk.inet_id
         sk.inet_id = (id + segs) & 0xFFFF
         if sk.sk_protocol == IPPROTO_TCP:
             return id
@@ -209,7 +209,7 @@ def ip4_dst_hoplimit(dst: DstEntry) -> int:
 
 
 def ip_select_ttl(sk: InetSock, dst: DstEntry) -> int:
-    ttl = sk.uc_ttl
+    ttl: int = sk.uc_ttl
     return ttl if ttl >= 0 else ip4_dst_hoplimit(dst)
 
 
@@ -498,13 +498,13 @@ def ip_queue_xmit(sk: InetSock, skb: SkBuff, fl4: Flowi4 | None) -> int:
         df = 0 if cast("Rtable", dst).rt_mtu_locked else IP_DF
     else:
         df = 0 if ignore_df or not ip_dont_fragment(sk, dst) else IP_DF
-    ttl = sk.uc_ttl
+    ttl: int = sk.uc_ttl
     if ttl < 0:
         ttl = ip4_dst_hoplimit(dst)
     segs = skb.gso_segs or 1
     protocol = sk.sk_protocol
     if sk.inet_daddr:
-        id = sk.inet_id
+        id: int = sk.inet_id
         sk.inet_id = (id + segs) & 0xFFFF
         if protocol != IPPROTO_TCP:
             id = sk.inet_id

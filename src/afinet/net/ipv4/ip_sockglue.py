@@ -505,7 +505,7 @@ def ip_set_flag(sk: InetSock, optname: int, flag: int, val: int, optlen: int) ->
 
 def __ip_sock_set_tos(sk: InetSock, val: int) -> None:
     """TOS with its precedence. A stream's ECN bits are TCP's own."""
-    old = sk.tos
+    old: int = sk.tos
     if sk.sk_type == SOCK_STREAM:
         val = val & ~3 | old & 3
     if old != val:
@@ -614,6 +614,7 @@ def do_ip_getsockopt(sk: InetSock, optname: int, optlen: int) -> tuple[int, byte
     flag = _FLAG_OPTIONS.get(optname, -1)
     if flag >= 0:
         return 0, ip_copyval(int(inet_test_bit(sk, flag)), optlen)
+    val: int
     if optname == IP_TOS:
         val = sk.tos
     elif optname == IP_TTL:

@@ -762,7 +762,7 @@ def __tcp_close(sk: TcpSock, timeout: int, iocb: Kiocb) -> int:
                 net.net_statistics[LINUX_MIB_TCPABORTONCLOSE] += 1
                 tcp_set_state(sk, TCP_CLOSE)
                 tcp_output.tcp_send_active_reset(sk)
-            elif sock_flag(sk, SOCK_LINGER) and sk.sk_lingertime == 0:
+            elif sock_flag(sk, SOCK_LINGER) and sk.sk_cold is not None and sk.sk_cold.sk_lingertime == 0:
                 # SO_LINGER with 0: abort. Looked at after unread data.
                 sk.sk_prot.disconnect(sk, 0)
                 net.net_statistics[LINUX_MIB_TCPABORTONDATA] += 1

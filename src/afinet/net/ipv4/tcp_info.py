@@ -185,7 +185,7 @@ def tcp_get_info(tp: TcpSock) -> TcpInfo:
     info = TcpInfo()
     info.tcpi_state = tp.sk_state
     info.tcpi_pacing_rate = tp.sk_pacing_rate & _U64_MAX
-    info.tcpi_max_pacing_rate = tp.sk_max_pacing_rate & _U64_MAX
+    info.tcpi_max_pacing_rate = (-1 if tp.sk_cold is None else tp.sk_cold.sk_max_pacing_rate) & _U64_MAX
     info.tcpi_reordering = tp.reordering
     info.tcpi_snd_cwnd = tp.snd_cwnd
     if tp.sk_state == TCP_LISTEN:

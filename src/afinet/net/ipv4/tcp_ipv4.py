@@ -249,7 +249,6 @@ def _connect_failed(sk: TcpSock, err: int) -> int:
     """Unhash the sock and give the port back, so that nothing of the attempt stays."""
     tcp.tcp_set_state(sk, TCP_CLOSE)
     inet_hashtables.inet_bhash2_reset_saddr(sk)
-    sk.sk_route_caps = 0
     sk.inet_dport = 0
     return err
 

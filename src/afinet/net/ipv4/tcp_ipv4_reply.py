@@ -302,7 +302,7 @@ def tcp_v4_send_synack(
         if dst is None:
             return -1
     skb = tcp_output.tcp_make_synack(sk, dst, req, synack_type)
-    tos = sk.tos
+    tos: int = sk.tos
     if sk.sk_net.ipv4.sysctl_tcp_reflect_tos:
         tos = req.syn_tos & ~INET_ECN_MASK | tos & INET_ECN_MASK
     err = ip_output.ip_build_and_send_pkt(skb, sk, req.inet_rcv_saddr, req.inet_daddr, req.ireq_opt, tos)

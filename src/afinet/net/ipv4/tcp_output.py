@@ -556,7 +556,8 @@ def tcp_tso_segs(sk: TcpSock, mss_now: int) -> int:
     min_segs = 0 if ca is None else ca.min_tso_segs(sk)
     if min_segs == 0:
         min_segs = net.sysctl_tcp_min_tso_segs
-    max_size = sk.sk_gso_max_size
+    max_size: int = sk.sk_gso_max_size
+    max_segs: int = sk.sk_gso_max_segs
     size = max_size
     if sk.sk_pacing_rate >= 0:
         size = sk.sk_pacing_rate >> _SK_PACING_SHIFT
@@ -565,7 +566,7 @@ def tcp_tso_segs(sk: TcpSock, mss_now: int) -> int:
         if r < 32:
             size += max_size >> r
         size = min(size, max_size)
-    return min(max(size // mss_now, min_segs), sk.sk_gso_max_segs)
+    return min(max(size // mss_now, min_segs), max_segs)
 
 
 def tcp_mss_split_point(sk: TcpSock, skb: SkBuff, mss_now: int, max_segs: int, nonagle: int) -> int:
@@ -1140,7 +1141,8 @@ def tcp_tsq_handler(sk: TcpSock) -> None:
 
 def tcp_tsq_write(sk: TcpSock) -> None:
     sending = TCPF_ESTABLISHED | TCPF_FIN_WAIT1 | TCPF_CLOSING | TCPF_CLOSE_WAIT | TCPF_LAST_ACK
-    if not sending >> sk.sk_state & 1:
+    state: int = sk.sk_state
+    if not sending >> state & 1:
         return
     if sk.lost_out > sk.retrans_out and sk.snd_cwnd > tcp_packets_in_flight(sk):
         tcp_mstamp_refresh(sk)

@@ -319,7 +319,7 @@ def udp_send_skb(sk: UdpSock, skb: SkBuff, fl4: Flowi4) -> int:
     length = skb.len + UDP_HLEN
     dst = skb.dst
     assert dst is not None
-    sport = sk.inet_sport
+    sport: int = sk.inet_sport
     dport = fl4.fl4_dport
     if sk.sk_no_check_tx:
         skb_push(skb, be.pack_udp(sport, dport, length, 0))
