@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from afinet.fs.file import FilesStruct
 from afinet.kernel.machine import Kernel
 from afinet.kernel.task import Task
+from afinet.net.core.net_namespace import Net
 
 
 def process(kernel: Kernel) -> Task:
-    none: Any = None
-    return Task(kernel, none, none, "test")
+    return Task(kernel, Net(kernel), FilesStruct(), "test")

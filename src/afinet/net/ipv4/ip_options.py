@@ -266,6 +266,11 @@ def compile_ts(
     return -1
 
 
+def skb_rtable(skb: SkBuff) -> Rtable:
+    """The packet's route. A function, since neither mypy nor mypyc expects a call to change a field that was just set."""
+    return cast("Rtable", skb.dst)
+
+
 def ip_options_rcv_srr(net: Net, skb: SkBuff, dev: NetDevice) -> int:
     """Follow the source route of a packet that reached us, as far as its hops are ours. 0, or a drop reason."""
     opt = skb.opt
@@ -299,7 +304,7 @@ def ip_options_rcv_srr(net: Net, skb: SkBuff, dev: NetDevice) -> int:
         if reason:
             skb.dst = old
             return reason
-        rt2 = cast("Rtable", skb.dst)
+        rt2 = skb_rtable(skb)
         if rt2.rt_type != RTN_UNICAST and rt2.rt_type != RTN_LOCAL:
             skb.dst = old
             return SKB_DROP_REASON_NOT_SPECIFIED

@@ -42,8 +42,8 @@ class TcpSkbQueue:
         if self.index is not None:
             self.index.append(skb)
 
-    def pop_head(self) -> None:
-        """The head leaves."""
+    def pop_head(self) -> SkBuff | None:
+        """The head leaves; returns the one that is the head now."""
         skb = self.head
         assert skb is not None
         following = skb.next
@@ -52,7 +52,7 @@ class TcpSkbQueue:
         if following is None:
             self.tail = None
             self.index = None
-            return
+            return None
         following.prev = None
         index = self.index
         if index is not None:
@@ -61,6 +61,7 @@ class TcpSkbQueue:
                 del index[:base]
                 base = 0
             self.base = base
+        return following
 
     def insert_after(self, before: SkBuff, skb: SkBuff) -> None:
         """Put `skb` behind `before`, which is in the queue."""

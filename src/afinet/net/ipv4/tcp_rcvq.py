@@ -582,6 +582,11 @@ def tcp_ofo_queue_purge(sk: TcpSock) -> None:
         skb = following
 
 
+def tcp_ofo_empty(sk: TcpSock) -> bool:
+    """Nothing is out of order. A function, since neither mypy nor mypyc expects a call to change a field that was looked at."""
+    return sk.out_of_order_queue is None
+
+
 def tcp_ofo_queue(sk: TcpSock) -> None:
     """A hole was filled: move what follows it to the receive queue."""
     queue = sk.out_of_order_queue
@@ -595,8 +600,7 @@ def tcp_ofo_queue(sk: TcpSock) -> None:
             if before(skb.end_seq, dsack_high):
                 dsack_high = skb.end_seq
             tcp_sack.tcp_dsack_extend(sk, skb.seq, dsack)
-        queue.pop_head()
-        if queue.head is None:
+        if queue.pop_head() is None:
             sk.out_of_order_queue = None
         if not after(skb.end_seq, sk.rcv_nxt):
             kfree_skb_reason(sk.sk_net, skb, SKB_DROP_REASON_TCP_OFO_DROP)
@@ -776,7 +780,7 @@ def _queue_and_out(sk: TcpSock, skb: SkBuff) -> None:
     if sk.out_of_order_queue is not None:
         tcp_ofo_queue(sk)
         # RFC 5681, 4.2: when a hole is filled, the ACK goes at once
-        if sk.out_of_order_queue is None:
+        if tcp_ofo_empty(sk):
             sk.icsk_ack_pending |= ICSK_ACK_NOW
     if sk.rx_opt.num_sacks:
         tcp_sack.tcp_sack_remove(sk)
