@@ -73,7 +73,7 @@ def check_net(net: Net) -> list[str]:
                 left.append(f"{dev.name}: {q.qlen} packets of {q.backlog} bytes in the qdisc, {queued} on its queue")
     if net.arp_tbl is not None:
         for n in net.arp_tbl.hash.values():
-            if n.arp_queue is not None and n.arp_queue.qlen or n.arp_queue_len_bytes:
+            if (n.arp_queue is not None and n.arp_queue.qlen) or n.arp_queue_len_bytes:
                 left.append(f"neighbour {n.primary_key:#x}: packets wait for the address")
     if sock_inuse_get(net):
         left.append(f"{sock_inuse_get(net)} socks in use")
