@@ -2,7 +2,7 @@
 checksums, options that lie about themselves, all 512 sets of flags, any numbers, LAND, martians, urgent pointers, ICMP errors.
 
 Asserted each time: nothing is raised; the packet is accounted for (a drop with its reason, a counter, an answer, or what it did to
-the connection); memory stays within the socket's limits; a legitimate connection afterwards works; nothing is left (tests/leaks.py).
+the connection); memory stays within the socket limits; a legitimate connection afterwards works; nothing is left (tests/leaks.py).
 """
 
 from __future__ import annotations
@@ -353,7 +353,7 @@ def test_any_data_offset_and_any_length_in_ip(state: str) -> None:
 
 @pytest.mark.parametrize("state", STATES)
 def test_all_512_sets_of_flags_are_answered_or_dropped(state: str) -> None:
-    """In the window, with a byte of data, an urgent pointer and a good acknowledgement; a new connection for each. What comes out are
+    """In the window, with a byte of data, an urgent pointer and a good acknowledgement; a new connection for each. What comes out is
     at most two packets a time, and none answers a reset."""
     p = Target()
     for flags in range(512):
