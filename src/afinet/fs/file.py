@@ -14,7 +14,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from afinet._mypyc import mypyc_attr
+from afinet._mypyc import i32, mypyc_attr, u8
 from afinet.kernel.wait import Kiocb
 from afinet.uapi.errno import EBADF, EINVAL, EIOCBQUEUED, EMFILE, ENOTTY
 from afinet.uapi.eventpoll import POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM
@@ -53,16 +53,15 @@ FIRST_FD: Final = 3
 class File:
     """struct file and its operations. Errors are -errno; what must wait answers -EIOCBQUEUED as its iocb says."""
 
-    __slots__ = ("f_count", "f_flags", "f_mode", "f_pos", "kernel")
+    __slots__ = ("f_count", "f_flags", "f_mode", "kernel")
 
     def __init__(self, kernel: Kernel, flags: int) -> None:
         self.kernel: Kernel = kernel
-        self.f_flags: int = flags
-        self.f_count: int = 1
-        self.f_pos: int = 0
+        self.f_flags: i32 = flags
+        self.f_count: i32 = 1
         accmode = flags & O_ACCMODE
         if accmode == O_RDONLY:
-            self.f_mode: int = FMODE_READ
+            self.f_mode: u8 = FMODE_READ
         elif accmode == O_WRONLY:
             self.f_mode = FMODE_WRITE
         else:

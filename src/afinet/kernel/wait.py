@@ -41,19 +41,27 @@ class WaitQueueHead:
     __slots__ = ("entries", "wakes")
 
     def __init__(self) -> None:
-        self.entries: list[WaitQueueEntry] = []
+        self.entries: list[WaitQueueEntry] | None = None  # who waits: never an empty list
         self.wakes: int = 0  # wake-ups so far, heard or not (Kiocb.missed)
 
 
 def add_wait_queue(wq: WaitQueueHead, entry: WaitQueueEntry) -> None:
-    wq.entries.append(entry)
+    if wq.entries is None:
+        wq.entries = [entry]
+    else:
+        wq.entries.append(entry)
 
 
 def remove_wait_queue(wq: WaitQueueHead, entry: WaitQueueEntry) -> None:
     """Take `entry` off; nothing happens if it is not on."""
-    for i in range(len(wq.entries)):
-        if wq.entries[i] is entry:
-            del wq.entries[i]
+    entries = wq.entries
+    if entries is None:
+        return
+    for i in range(len(entries)):
+        if entries[i] is entry:
+            del entries[i]
+            if not entries:
+                wq.entries = None
             return
 
 
@@ -62,9 +70,10 @@ def wake_up_poll(wq: WaitQueueHead | None, key: int, nr_exclusive: int = 1) -> N
     if wq is None:
         return
     wq.wakes += 1
-    if not wq.entries:
+    entries = wq.entries
+    if entries is None:
         return
-    for entry in wq.entries[:]:
+    for entry in entries[:]:
         if entry.func(key) and entry.flags & WQ_FLAG_EXCLUSIVE:
             nr_exclusive -= 1
             if nr_exclusive == 0:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from afinet._mypyc import mypyc_attr
+from afinet._mypyc import i32, mypyc_attr, u8
 from afinet.fs.file import (
     File,
     close_fd_get_file,
@@ -202,19 +202,17 @@ class ProtoOps:
 
 
 class Socket:
-    """struct socket: what a process holds. `sk` is the protocol's side, `file` the descriptor's."""
+    """struct socket: what a process holds. `sk` is the protocol's side, which has the wait queue, too (`sk_wq`)."""
 
-    __slots__ = ("file", "flags", "gid", "ino", "kernel", "ops", "sk", "state", "type", "uid", "wq")
+    __slots__ = ("flags", "gid", "ino", "kernel", "ops", "sk", "state", "type", "uid")
 
     def __init__(self, kernel: Kernel, ino: int, uid: int, gid: int) -> None:
         self.kernel: Kernel = kernel
-        self.state: int = SS_UNCONNECTED
-        self.type: int = 0
-        self.flags: int = 0  # SOCK_ASYNC_NOSPACE and the like
-        self.file: File | None = None
+        self.state: u8 = SS_UNCONNECTED
+        self.type: u8 = 0
+        self.flags: i32 = 0  # SOCK_ASYNC_NOSPACE and the like
         self.sk: Sock | None = None
         self.ops: ProtoOps | None = None
-        self.wq: WaitQueueHead | None = None  # made when somebody first waits
         self.ino: int = ino
         self.uid: int = uid
         self.gid: int = gid
@@ -331,9 +329,7 @@ def sock_create_kern(net: Net, family: int, type: int, protocol: int) -> tuple[i
 
 
 def sock_alloc_file(sock: Socket, flags: int) -> SocketFile:
-    file = SocketFile(sock, flags)
-    sock.file = file
-    return file
+    return SocketFile(sock, flags)
 
 
 def sock_map_fd(task: Task, sock: Socket, flags: int) -> int:
@@ -353,7 +349,6 @@ def __sock_release(sock: Socket, iocb: Kiocb) -> int:
             return -EIOCBQUEUED
         sock.sk = None
         sock.ops = None
-    sock.file = None
     return 0
 
 

@@ -496,7 +496,6 @@ def sock_init_data(sock: Socket | None, sk: Sock, uid: int = 0) -> None:
     sock_set_flag(sk, SOCK_ZAPPED)
     if sock is not None:
         sk.sk_type = sock.type
-        sk.sk_wq = sock.wq
         sock.sk = sk
     sk.sk_uid = uid
     sk.sk_rcvlowat = 1
@@ -555,7 +554,6 @@ def sock_orphan(sk: Sock) -> None:
 
 def sock_graft(sk: Sock, parent: Socket) -> None:
     """Tie an accepted sock to its new socket."""
-    sk.sk_wq = parent.wq
     parent.sk = sk
     sk_set_socket(sk, parent)
     sk.sk_uid = parent.uid
@@ -570,13 +568,11 @@ def sk_common_release(sk: Sock) -> None:
 
 
 def sk_sleep(sk: Sock) -> WaitQueueHead:
-    """The wait queue, made at first use and shared with the socket."""
+    """The wait queue, made at first use."""
     wq = sk.sk_wq
     if wq is None:
         wq = WaitQueueHead()
         sk.sk_wq = wq
-        if sk.sk_socket is not None:
-            sk.sk_socket.wq = wq
     return wq
 
 

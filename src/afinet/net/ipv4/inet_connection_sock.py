@@ -574,7 +574,6 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     child.icsk_user_timeout = parent.icsk_user_timeout
     child.icsk_ca_ops = parent.icsk_ca_ops
     child.icsk_ca_setsockopt = parent.icsk_ca_setsockopt
-    child.icsk_mtup_enabled = parent.icsk_mtup_enabled
     # tcp_sock
     child.rx_opt.user_mss = parent.rx_opt.user_mss
     child.window_clamp = parent.window_clamp

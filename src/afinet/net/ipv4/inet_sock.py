@@ -158,20 +158,28 @@ class InetConnectionSockAfOps:
         """The path MTU fell while the sock was owned."""
 
 
+class IcskMtup:
+    """icsk->icsk_mtup: the range in which path MTU probing looks."""
+
+    __slots__ = ("search_high", "search_low")
+
+    def __init__(self, search_high: int, search_low: int) -> None:
+        self.search_high: int = search_high
+        self.search_low: int = search_low
+
+
 class InetConnectionSock(InetSock):
     """struct inet_connection_sock. Times are ns; `icsk_ack_*` are the fields of Linux's nested icsk_ack."""
 
     __slots__ = (
         "icsk_accept_queue",
         "icsk_ack_ato",
-        "icsk_ack_blocked",
         "icsk_ack_last_seg_size",
         "icsk_ack_lrcvtime",
         "icsk_ack_pending",
         "icsk_ack_pingpong",
         "icsk_ack_quick",
         "icsk_ack_rcv_mss",
-        "icsk_ack_retry",
         "icsk_ack_timeout",
         "icsk_af_ops",
         "icsk_backoff",
@@ -184,11 +192,7 @@ class InetConnectionSock(InetSock):
         "icsk_delack_max",
         "icsk_delack_timer",
         "icsk_ext_hdr_len",
-        "icsk_mtup_enabled",
-        "icsk_mtup_probe_size",
-        "icsk_mtup_probe_timestamp",
-        "icsk_mtup_search_high",
-        "icsk_mtup_search_low",
+        "icsk_mtup",
         "icsk_pending",
         "icsk_pmtu_cookie",
         "icsk_probes_out",
@@ -220,36 +224,29 @@ class InetConnectionSock(InetSock):
         self.icsk_rto_min: int = 0
         self.icsk_rto_max: int = 0
         self.icsk_delack_max: int = 0
-        self.icsk_retransmits: int = 0
-        self.icsk_backoff: int = 0
-        self.icsk_syn_retries: int = 0
-        self.icsk_probes_out: int = 0
+        self.icsk_retransmits: i32 = 0
+        self.icsk_backoff: i32 = 0
+        self.icsk_syn_retries: i32 = 0
+        self.icsk_probes_out: i32 = 0
         self.icsk_probes_tstamp: int = 0
         self.icsk_user_timeout: int = 0  # ns
-        self.icsk_ext_hdr_len: int = 0
-        self.icsk_pmtu_cookie: int = 0
+        self.icsk_ext_hdr_len: i32 = 0
+        self.icsk_pmtu_cookie: i32 = 0
         # congestion control
         self.icsk_ca_ops: TcpCongestionOps | None = None
         self.icsk_ca_state: u8 = 0  # TCP_CA_*
         self.icsk_ca_setsockopt: bool = False
         self.icsk_ca_priv: object = None  # the algorithm's own
         # delayed ACK
-        self.icsk_ack_pending: int = 0  # ICSK_ACK_*
-        self.icsk_ack_quick: int = 0
-        self.icsk_ack_pingpong: int = 0
-        self.icsk_ack_retry: int = 0
+        self.icsk_ack_pending: u8 = 0  # ICSK_ACK_*
+        self.icsk_ack_quick: i32 = 0
+        self.icsk_ack_pingpong: i16 = 0
         self.icsk_ack_ato: int = 0
         self.icsk_ack_timeout: int = 0
         self.icsk_ack_lrcvtime: int = 0
-        self.icsk_ack_blocked: bool = False
-        self.icsk_ack_last_seg_size: int = 0
+        self.icsk_ack_last_seg_size: i32 = 0
         self.icsk_ack_rcv_mss: int = 0
-        # path MTU probing
-        self.icsk_mtup_enabled: bool = False
-        self.icsk_mtup_search_high: int = 0
-        self.icsk_mtup_search_low: int = 0
-        self.icsk_mtup_probe_size: int = 0
-        self.icsk_mtup_probe_timestamp: int = 0
+        self.icsk_mtup: IcskMtup | None = None  # while path MTU probing is on
 
 
 class InetRequestSock(RequestSock):

@@ -288,7 +288,7 @@ def tcp_enter_loss(sk: TcpSock) -> None:
     sk.tlp_high_seq = 0
     tcp_ecn_queue_cwr(sk)
     # RFC 5682: find out whether the timeout was spurious, unless this is a second one in the same recovery from loss by SACK
-    sk.frto = net.sysctl_tcp_frto != 0 and (new_recovery or sk.icsk_retransmits != 0) and not sk.icsk_mtup_probe_size
+    sk.frto = net.sysctl_tcp_frto != 0 and (new_recovery or sk.icsk_retransmits != 0)
 
 
 # -- reductions of the congestion window -----------------------------------------------------------------------------------

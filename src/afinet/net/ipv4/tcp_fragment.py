@@ -13,6 +13,7 @@ from typing import Final
 
 from afinet.net.core.skbuff import SkBuff, pieces_slice, skb_append, skb_linearize, skb_truesize
 from afinet.net.core.sock import sk_mem_charge, sk_mem_uncharge
+from afinet.net.ipv4.inet_sock import IcskMtup
 from afinet.net.ipv4.tcp_inline import (
     MAX_TCP_HEADER,
     TCP_MSS_DEFAULT,
@@ -200,12 +201,10 @@ def tcp_mss_to_mtu(sk: TcpSock, mss: int) -> int:
 
 def tcp_mtup_init(sk: TcpSock) -> None:
     net = sk.sk_net.ipv4
-    sk.icsk_mtup_enabled = net.sysctl_tcp_mtu_probing > 1
-    sk.icsk_mtup_probe_size = 0
-    if sk.icsk_mtup_enabled:  # nobody else reads the range: it costs an idle connection nothing
-        sk.icsk_mtup_search_high = sk.rx_opt.mss_clamp + 20 + tcp_net_header_len(sk)
-        sk.icsk_mtup_search_low = tcp_mss_to_mtu(sk, net.sysctl_tcp_base_mss)
-        sk.icsk_mtup_probe_timestamp = sk.kernel.now
+    sk.icsk_mtup = None
+    if net.sysctl_tcp_mtu_probing > 1:
+        high = sk.rx_opt.mss_clamp + 20 + tcp_net_header_len(sk)
+        sk.icsk_mtup = IcskMtup(high, tcp_mss_to_mtu(sk, net.sysctl_tcp_base_mss))
 
 
 def tcp_bound_to_half_wnd(tp: TcpSock, pktsize: int) -> int:
@@ -218,12 +217,13 @@ def tcp_bound_to_half_wnd(tp: TcpSock, pktsize: int) -> int:
 
 def tcp_sync_mss(sk: TcpSock, pmtu: int) -> int:
     """The path's MTU is `pmtu`: set `mss_cache`."""
-    if sk.icsk_mtup_search_high > pmtu:
-        sk.icsk_mtup_search_high = pmtu
+    mtup = sk.icsk_mtup
+    if mtup is not None and mtup.search_high > pmtu:
+        mtup.search_high = pmtu
     mss_now = tcp_bound_to_half_wnd(sk, tcp_mtu_to_mss(sk, pmtu))
     sk.icsk_pmtu_cookie = pmtu
-    if sk.icsk_mtup_enabled:
-        mss_now = min(mss_now, tcp_mtu_to_mss(sk, sk.icsk_mtup_search_low))
+    if mtup is not None:
+        mss_now = min(mss_now, tcp_mtu_to_mss(sk, mtup.search_low))
     sk.mss_cache = mss_now
     return mss_now
 

@@ -572,11 +572,9 @@ def inet_csk_delack_init(sk: InetConnectionSock) -> None:
     sk.icsk_ack_pending = 0
     sk.icsk_ack_quick = 0
     sk.icsk_ack_pingpong = 0
-    sk.icsk_ack_retry = 0
     sk.icsk_ack_ato = 0
     sk.icsk_ack_timeout = 0
     sk.icsk_ack_lrcvtime = 0
-    sk.icsk_ack_blocked = False
     sk.icsk_ack_last_seg_size = 0
     sk.icsk_ack_rcv_mss = 0
 
@@ -605,7 +603,8 @@ def inet_csk_ack_pushed(sk: InetConnectionSock) -> bool:
 
 def inet_csk_rto_backoff(sk: InetConnectionSock, max_when: int) -> int:
     """The RTO after its doublings (ns)."""
-    when = sk.icsk_rto << sk.icsk_backoff
+    backoff: int = sk.icsk_backoff
+    when = sk.icsk_rto << backoff
     return when if when < max_when else max_when
 
 

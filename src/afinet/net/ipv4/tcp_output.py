@@ -357,7 +357,6 @@ def tcp_event_ack_sent(sk: TcpSock, rcv_nxt: int) -> None:
             sk.icsk_ack_ato = TCP_ATO_MIN
         sk.icsk_ack_quick = quick - 1
     sk.icsk_ack_pending = 0
-    sk.icsk_ack_retry = 0
 
 
 def tcp_event_data_sent(sk: TcpSock) -> None:
@@ -772,7 +771,8 @@ def tcp_probe0_base(sk: TcpSock) -> int:
 
 
 def tcp_probe0_when(sk: TcpSock, max_when: int) -> int:
-    return min(tcp_probe0_base(sk) << min(10, sk.icsk_backoff), max_when)
+    backoff: int = sk.icsk_backoff
+    return min(tcp_probe0_base(sk) << min(10, backoff), max_when)
 
 
 # -- the use of the congestion window --------------------------------------------------------------------------------------

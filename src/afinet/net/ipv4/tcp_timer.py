@@ -187,7 +187,6 @@ def inet_csk_clear_retrans(sk: TcpSock) -> None:
 def inet_csk_clear_dack(sk: TcpSock) -> None:
     """inet_csk_clear_xmit_timer(ICSK_TIME_DACK). The timer runs on and will find nothing to do."""
     sk.icsk_ack_pending = 0
-    sk.icsk_ack_retry = 0
 
 
 def inet_csk_reset_dack(sk: TcpSock, expires: int) -> None:
