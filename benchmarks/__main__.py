@@ -14,7 +14,13 @@ import subprocess
 import sys
 
 BENCHMARKS = ("bulk", "idle", "connect")
-UNITS = {"segments_s": "segments/s", "mb_s": "MB/s", "bytes_end": "bytes an end", "connections_s": "connections/s"}
+UNITS = {
+    "segments_s": "segments/s",
+    "burst_segments_s": "segments/s in bursts",
+    "mb_s": "MB/s",
+    "bytes_end": "bytes an end",
+    "connections_s": "connections/s",
+}
 
 
 def measure(name: str) -> dict[str, object]:
