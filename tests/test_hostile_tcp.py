@@ -353,7 +353,7 @@ def test_any_data_offset_and_any_length_in_ip(state: str) -> None:
 
 @pytest.mark.parametrize("state", STATES)
 def test_all_512_sets_of_flags_are_answered_or_dropped(state: str) -> None:
-    """In the window, with a byte of data, an urgent pointer and a good acknowledgement; a new connection for each. What comes out is
+    """In the window, with a byte of data, an urgent pointer and a good ACK; a new connection for each. What comes out is
     at most two packets a time, and none answers a reset."""
     p = Target()
     for flags in range(512):

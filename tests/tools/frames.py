@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 
-
 # Of TCP's options, by kind: MSS, window scale, SACK permitted, SACK, timestamps.
 LENGTHS = {2: (4,), 3: (3,), 4: (2,), 5: (10, 18, 26, 34), 8: (10,)}
 
