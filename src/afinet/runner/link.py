@@ -7,8 +7,8 @@ What happens to a packet, in this order:
    queue: when each packet's last bit leaves is computed when it comes (integers; what a division leaves over is carried on).
 3. netem's engine (net/sched/sch_netem.py) says whether it is lost on the way, doubled, damaged, sent ahead, and how long it
    travels. What is lost has used the link's rate, unlike in the qdisc, which loses it first.
-4. It arrives: one heap of packets in flight a direction, and one event of the hub for the first of them; what arrives at the same
-   instant arrives together.
+4. It arrives. As in sch_netem's tfifo, packets in flight that keep their order stand in a queue and only those that overtake in a
+   heap; one event of the hub stands for the first of all. What arrives at the same instant arrives together.
 
 As under sch_netem, a packet that is queued or under way is no longer charged to its sender's socket, so a sender can fill the
 queue: a link stands for a path, not for a network card.
@@ -25,7 +25,15 @@ from afinet.kernel.random import RandomStream
 from afinet.kernel.time import NSEC_PER_SEC
 from afinet.net.core.drop_reason import SKB_DROP_REASON_LINK_LOSS, SKB_DROP_REASON_QDISC_DROP
 from afinet.net.core.netdevice import NETDEV_TX_OK, dev_net
-from afinet.net.core.skbuff import SkBuff, kfree_skb_reason, skb_clone, skb_orphan
+from afinet.net.core.skbuff import (
+    SkBuff,
+    SkBuffHead,
+    kfree_skb_reason,
+    skb_clone,
+    skb_orphan,
+    skb_queue_tail,
+    skb_unlink,
+)
 from afinet.net.sched.sch_netem import CLG_RANDOM, Netem, netem_corrupt
 from afinet.runner.hub import Event, Hub, HubKernel
 
@@ -46,13 +54,14 @@ class LinkEnd(Wire):
         "cut",
         "duplicated",
         "event",
-        "flight",
+        "in_order",
         "hub",
         "limit",
         "limit_bytes",
         "lost",
         "netem",
         "overflowed",
+        "overtaking",
         "packets",
         "peer",
         "place",
@@ -80,7 +89,8 @@ class LinkEnd(Wire):
         self.queued_bytes: int = 0
         self.busy_until: int = 0
         self.remainder: int = 0
-        self.flight: list[tuple[int, int, SkBuff]] = []
+        self.in_order: SkBuffHead = SkBuffHead()
+        self.overtaking: list[tuple[int, int, SkBuff]] = []
         self.seq: int = 0
         self.event: LinkEvent = LinkEvent(self)
         # what became of the packets
@@ -166,27 +176,44 @@ class LinkEnd(Wire):
             self.send(skb, when + q.delay())
 
     def send(self, skb: SkBuff, when: int) -> None:
-        """On its way, to arrive at `when`."""
-        flight = self.flight
-        seq = self.seq + 1
-        self.seq = seq
-        heappush(flight, (when, seq, skb))
-        if flight[0][1] == seq:
-            self.hub.schedule(self.event, when)
+        """On its way, to arrive at `when` (noted in `skb.tstamp`)."""
+        skb.tstamp = when
+        in_order = self.in_order
+        last = in_order.tail
+        if last is None or last.tstamp <= when:
+            skb_queue_tail(in_order, skb)
+        else:
+            self.seq += 1
+            heappush(self.overtaking, (when, self.seq, skb))
+        event = self.event
+        if event.when < 0 or when < event.when:
+            self.hub.schedule(event, when)
+
+    def next_due(self, now: int) -> SkBuff | None:
+        """Take what arrives first, if that is due at `now`. Of two that arrive together, the one that kept its place."""
+        skb = self.in_order.head
+        overtaking = self.overtaking
+        if overtaking and (skb is None or overtaking[0][0] < skb.tstamp):
+            return heappop(overtaking)[2] if overtaking[0][0] <= now else None
+        if skb is None or skb.tstamp > now:
+            return None
+        skb_unlink(self.in_order, skb)
+        return skb
 
     def arrive(self) -> None:
         """Bring what is due to the other end, and let its Kernel run."""
         hub = self.hub
         now = hub.now
-        flight = self.flight
         place = self.place
         peer = self.peer
         kernel = place.kernel
         if kernel.now < now:
             kernel.now = now
         n = 0
-        while flight and flight[0][0] <= now:
-            skb = heappop(flight)[2]
+        while True:
+            skb = self.next_due(now)
+            if skb is None:
+                break
             self.packets += 1
             self.bytes += skb.len
             veth_receive(peer, skb)
@@ -196,8 +223,14 @@ class LinkEnd(Wire):
                 place.run()
         if n:
             place.run()
-        if flight:
-            hub.schedule(self.event, flight[0][0])
+        first = self.in_order.head
+        if first is not None:
+            when = first.tstamp
+            if self.overtaking and self.overtaking[0][0] < when:
+                when = self.overtaking[0][0]
+            hub.schedule(self.event, when)
+        elif self.overtaking:
+            hub.schedule(self.event, self.overtaking[0][0])
 
 
 class LinkEvent(Event):
