@@ -14,7 +14,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from afinet._mypyc import i32, mypyc_attr, u8
+from afinet._mypyc import i16, i32, mypyc_attr
 from afinet.kernel.wait import Kiocb
 from afinet.uapi.errno import EBADF, EINVAL, EIOCBQUEUED, EMFILE, ENOTTY
 from afinet.uapi.eventpoll import POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM
@@ -61,7 +61,7 @@ class File:
         self.f_count: i32 = 1
         accmode = flags & O_ACCMODE
         if accmode == O_RDONLY:
-            self.f_mode: u8 = FMODE_READ
+            self.f_mode: i16 = FMODE_READ
         elif accmode == O_WRONLY:
             self.f_mode = FMODE_WRITE
         else:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from afinet._mypyc import i32, mypyc_attr, u8
+from afinet._mypyc import i16, i32, mypyc_attr
 from afinet.fs.file import (
     File,
     close_fd_get_file,
@@ -208,8 +208,8 @@ class Socket:
 
     def __init__(self, kernel: Kernel, ino: int, uid: int, gid: int) -> None:
         self.kernel: Kernel = kernel
-        self.state: u8 = SS_UNCONNECTED
-        self.type: u8 = 0
+        self.state: i16 = SS_UNCONNECTED
+        self.type: i16 = 0
         self.flags: i32 = 0  # SOCK_ASYNC_NOSPACE and the like
         self.sk: Sock | None = None
         self.ops: ProtoOps | None = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from afinet._mypyc import i16, i32, mypyc_attr, u8
+from afinet._mypyc import i16, i32, mypyc_attr
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.kernel.wait import Kiocb, WaitQueueHead, wake_up_poll
 from afinet.net.core import skbuff
@@ -119,8 +119,8 @@ class SockCommon:
         self.sk_net: Net = net
         self.sk_family: i16 = family
         self.sk_prot: Proto = prot
-        self.sk_state: u8 = 0
-        self.sk_reuse: u8 = 0
+        self.sk_state: i16 = 0
+        self.sk_reuse: i16 = 0
         self.sk_reuseport: bool = False
         self.sk_bound_dev_if: i32 = 0
         self.sk_refcnt: i32 = 1
@@ -199,13 +199,13 @@ class Sock(SockCommon):
         self.sk_prot_creator: Proto = prot
         self.sk_socket: Socket | None = None
         self.sk_wq: WaitQueueHead | None = None  # made by sk_sleep() when somebody first waits
-        self.sk_type: u8 = 0
+        self.sk_type: i16 = 0
         self.sk_protocol: i16 = 0
         self.sk_kern_sock: bool = False
         self.sk_net_refcnt: bool = False
         self.sk_flags: i32 = 0
-        self.sk_shutdown: u8 = 0
-        self.sk_userlocks: u8 = 0  # SOCK_SNDBUF_LOCK, SOCK_RCVBUF_LOCK, SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK
+        self.sk_shutdown: i16 = 0
+        self.sk_userlocks: i16 = 0  # SOCK_SNDBUF_LOCK, SOCK_RCVBUF_LOCK, SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK
         self.sk_no_check_tx: bool = False
         self.sk_err: i16 = 0  # positive errno
         self.sk_err_soft: i16 = 0
@@ -214,7 +214,7 @@ class Sock(SockCommon):
         self.sk_priority: int = 0
         self.sk_stamp: int = -1  # when the last packet read came in (SIOCGSTAMP); -1: none was
         self.sk_txhash: int = 0
-        self.sk_txrehash: u8 = 0  # SO_TXREHASH
+        self.sk_txrehash: i16 = 0  # SO_TXREHASH
         self.sk_rx_queue_mapping: i16 = -1
         self.sk_tx_queue_mapping: i16 = -1
         # times in ns

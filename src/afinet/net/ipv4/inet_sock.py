@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from afinet._mypyc import i16, i32, mypyc_attr, u8
+from afinet._mypyc import i16, i32, mypyc_attr
 from afinet.net.core.request_sock import RequestSock, RequestSockQueue
 from afinet.net.core.sock import Sock
 
@@ -98,11 +98,11 @@ class InetSock(Sock):
         self.inet_flags: i32 = 0  # 1 << INET_FLAGS_*
         self.inet_id: i32 = 0
         self.uc_ttl: i16 = -1  # -1: the route's or the namespace's
-        self.tos: u8 = 0
-        self.rcv_tos: u8 = 0
-        self.min_ttl: u8 = 0
-        self.pmtudisc: u8 = 0  # IP_PMTUDISC_*
-        self.mc_ttl: u8 = 1
+        self.tos: i16 = 0
+        self.rcv_tos: i16 = 0
+        self.min_ttl: i16 = 0
+        self.pmtudisc: i16 = 0  # IP_PMTUDISC_*
+        self.mc_ttl: i16 = 1
         self.mc_index: i32 = 0
         self.mc_addr: int = 0
         self.uc_index: i32 = 0
@@ -219,7 +219,7 @@ class InetConnectionSock(InetSock):
         self.icsk_delack_timer: TimerList | None = None
         self.sk_keepalive_timer: TimerList | None = None
         self.icsk_timeout: int = 0  # when the event of icsk_pending is due
-        self.icsk_pending: u8 = 0  # ICSK_TIME_*
+        self.icsk_pending: i16 = 0  # ICSK_TIME_*
         self.icsk_rto: int = 0
         self.icsk_rto_min: int = 0
         self.icsk_rto_max: int = 0
@@ -234,11 +234,11 @@ class InetConnectionSock(InetSock):
         self.icsk_pmtu_cookie: i32 = 0
         # congestion control
         self.icsk_ca_ops: TcpCongestionOps | None = None
-        self.icsk_ca_state: u8 = 0  # TCP_CA_*
+        self.icsk_ca_state: i16 = 0  # TCP_CA_*
         self.icsk_ca_setsockopt: bool = False
         self.icsk_ca_priv: object = None  # the algorithm's own
         # delayed ACK
-        self.icsk_ack_pending: u8 = 0  # ICSK_ACK_*
+        self.icsk_ack_pending: i16 = 0  # ICSK_ACK_*
         self.icsk_ack_quick: i32 = 0
         self.icsk_ack_pingpong: i16 = 0
         self.icsk_ack_ato: int = 0
