@@ -39,7 +39,7 @@ from afinet.net.core.sock import (
 from afinet.net.ipv4 import inet_hashtables, ip_output, route, tcp, tcp_output
 from afinet.net.ipv4.inet_sock import InetConnectionSock, InetConnectionSockAfOps, InetRequestSock
 from afinet.net.ipv4.tcp_inline import inet_csk_delack_init
-from afinet.net.ipv4.tcp_sock import TcpRequestSock, TcpSock
+from afinet.net.ipv4.tcp_sock import TcpRequestSock, TcpSock, tcp_clone_cold
 from afinet.uapi.errno import EADDRINUSE, EAGAIN, EINVAL
 from afinet.uapi.eventpoll import EPOLLIN, EPOLLRDNORM
 from afinet.uapi.fcntl import O_NONBLOCK
@@ -569,9 +569,7 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     child.icsk_af_ops = parent.icsk_af_ops
     child.icsk_rto_min = parent.icsk_rto_min
     child.icsk_rto_max = parent.icsk_rto_max
-    child.icsk_delack_max = parent.icsk_delack_max
     child.icsk_syn_retries = parent.icsk_syn_retries
-    child.icsk_user_timeout = parent.icsk_user_timeout
     child.icsk_ca_ops = parent.icsk_ca_ops
     child.icsk_ca_setsockopt = parent.icsk_ca_setsockopt
     # tcp_sock
@@ -579,14 +577,7 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     child.window_clamp = parent.window_clamp
     child.scaling_ratio = parent.scaling_ratio
     child.nonagle = parent.nonagle
-    child.thin_lto = parent.thin_lto
-    child.notsent_lowat = parent.notsent_lowat
-    child.keepalive_time = parent.keepalive_time
-    child.keepalive_intvl = parent.keepalive_intvl
-    child.keepalive_probes = parent.keepalive_probes
-    child.linger2 = parent.linger2
-    child.tcp_tx_delay = parent.tcp_tx_delay
-    child.recvmsg_inq = parent.recvmsg_inq
+    tcp_clone_cold(child, parent)
     return child
 
 

@@ -189,7 +189,6 @@ class InetConnectionSock(InetSock):
         "icsk_ca_priv",
         "icsk_ca_setsockopt",
         "icsk_ca_state",
-        "icsk_delack_max",
         "icsk_delack_timer",
         "icsk_ext_hdr_len",
         "icsk_mtup",
@@ -204,7 +203,6 @@ class InetConnectionSock(InetSock):
         "icsk_rto_min",
         "icsk_syn_retries",
         "icsk_timeout",
-        "icsk_user_timeout",
         "sk_keepalive_timer",
     )
 
@@ -223,13 +221,11 @@ class InetConnectionSock(InetSock):
         self.icsk_rto: int = 0
         self.icsk_rto_min: int = 0
         self.icsk_rto_max: int = 0
-        self.icsk_delack_max: int = 0
         self.icsk_retransmits: i32 = 0
         self.icsk_backoff: i32 = 0
         self.icsk_syn_retries: i32 = 0
         self.icsk_probes_out: i32 = 0
         self.icsk_probes_tstamp: int = 0
-        self.icsk_user_timeout: int = 0  # ns
         self.icsk_ext_hdr_len: i32 = 0
         self.icsk_pmtu_cookie: i32 = 0
         # congestion control

@@ -70,7 +70,6 @@ from afinet.net.ipv4.tcp_inline import (
     MAX_TCP_HEADER,
     TCP_CHRONO_BUSY,
     TCP_CHRONO_SNDBUF_LIMITED,
-    TCP_DELACK_MAX,
     TCP_INFINITE_SSTHRESH,
     TCP_INIT_CWND,
     TCP_MIN_MSS,
@@ -86,6 +85,7 @@ from afinet.net.ipv4.tcp_inline import (
     inet_csk_delack_init,
     sk_stream_moderate_sndbuf,
     tcp_fin_time,
+    tcp_linger2,
     tcp_out_of_memory,
     tcp_rtx_and_write_queues_empty,
     tcp_rtx_queue_empty,
@@ -102,6 +102,7 @@ from afinet.net.ipv4.tcp_sock import (
     TcpRequestSock,
     TcpSock,
     after,
+    tcp_cold,
 )
 from afinet.uapi.errno import EAGAIN, ECONNABORTED, ECONNRESET, EINVAL, EIOCBQUEUED, ENOENT, ENOIOCTLCMD, EPIPE
 from afinet.uapi.eventpoll import (
@@ -226,14 +227,12 @@ def tcp_init_sock_values(sk: TcpSock) -> None:
     sk.icsk_rto = TCP_TIMEOUT_INIT
     sk.icsk_rto_max = ipv4.sysctl_tcp_rto_max_ms * NSEC_PER_MSEC
     sk.icsk_rto_min = ipv4.sysctl_tcp_rto_min_us * NSEC_PER_USEC
-    sk.icsk_delack_max = TCP_DELACK_MAX
     sk.mdev_us = TCP_TIMEOUT_INIT // NSEC_PER_USEC
     sk.snd_cwnd = TCP_INIT_CWND
     # The pipe has a bubble until the first ACK at least.
     sk.app_limited = 0xFFFFFFFF
     sk.rate_app_limited = True
     sk.snd_ssthresh = TCP_INFINITE_SSTHRESH
-    sk.snd_cwnd_clamp = 0xFFFFFFFF
     sk.mss_cache = TCP_MSS_DEFAULT
     sk.reordering = ipv4.sysctl_tcp_reordering
     sk.rack_reo_wnd_steps = 1
@@ -306,7 +305,8 @@ def tcp_leave_memory_pressure(sk: Sock) -> None:
 
 
 def tcp_notsent_lowat(sk: TcpSock) -> int:
-    return sk.notsent_lowat or sk.sk_net.ipv4.sysctl_tcp_notsent_lowat
+    cold = sk.tcp_cold
+    return (cold.notsent_lowat if cold is not None else 0) or sk.sk_net.ipv4.sysctl_tcp_notsent_lowat
 
 
 def tcp_stream_memory_free(sk: TcpSock, wake: int) -> bool:
@@ -655,8 +655,9 @@ def tcp_getsockopt(sk: TcpSock, level: int, optname: int, optlen: int) -> tuple[
 
 def tcp_move_syn(sk: TcpSock, req: TcpRequestSock) -> None:
     """TCP_SAVE_SYN: the child gets the headers of its SYN."""
-    sk.saved_syn = req.saved_syn
-    req.saved_syn = None
+    if req.saved_syn is not None:
+        tcp_cold(sk).saved_syn = req.saved_syn
+        req.saved_syn = None
 
 
 # -- the end ---------------------------------------------------------------------------------------------------------------
@@ -790,7 +791,7 @@ def _tcp_orphan(sk: TcpSock) -> None:
         return
     if sk.sk_state == TCP_FIN_WAIT2:
         # RFC 1122, 4.2.2.20 would wait for ever for the peer's FIN.
-        if sk.linger2 < 0:
+        if tcp_linger2(sk) < 0:
             tcp_set_state(sk, TCP_CLOSE)
             tcp_output.tcp_send_active_reset(sk)
             net.net_statistics[LINUX_MIB_TCPABORTONLINGER] += 1
@@ -851,7 +852,9 @@ def tcp_disconnect(sk: TcpSock, flags: int) -> int:
     sk.icsk_probes_tstamp = 0
     sk.icsk_rto = TCP_TIMEOUT_INIT
     sk.icsk_rto_min = TCP_RTO_MIN
-    sk.icsk_delack_max = TCP_DELACK_MAX
+    if sk.tcp_cold is not None:
+        sk.tcp_cold.icsk_delack_max = 0
+        sk.tcp_cold.saved_syn = None
     sk.snd_ssthresh = TCP_INFINITE_SSTHRESH
     sk.snd_cwnd = TCP_INIT_CWND
     sk.snd_cwnd_cnt = 0
@@ -864,26 +867,22 @@ def tcp_disconnect(sk: TcpSock, flags: int) -> int:
     tcp_cong.tcp_set_ca_state(sk, TCP_CA_Open)
     sk.is_sack_reneg = False
     tcp_ack.tcp_clear_retrans(sk)
-    sk.total_retrans = 0
+    sk.loss_stats = None
     inet_csk_delack_init(sk)
     sk.icsk_ack_rcv_mss = TCP_MIN_MSS
     sk.rx_opt = TcpOptionsReceived()
     sk_dst_reset(sk)
     sk.sk_rx_dst = None
-    sk.saved_syn = None
     sk.compressed_ack = 0
     sk.segs_in = 0
     sk.segs_out = 0
     sk.bytes_sent = 0
     sk.bytes_acked = 0
     sk.bytes_received = 0
-    sk.bytes_retrans = 0
     sk.data_segs_in = 0
     sk.data_segs_out = 0
     sk.duplicate_sack = None
     sk.selective_acks = None
-    sk.dsack_dups = 0
-    sk.reord_seen = 0
     sk.retrans_out = 0
     sk.sacked_out = 0
     sk.lost_out = 0
@@ -897,11 +896,6 @@ def tcp_disconnect(sk: TcpSock, flags: int) -> int:
     sk.rack_last_delivered = 0
     sk.rack_reo_wnd_persist = 0
     sk.rack_dsack_seen = False
-    sk.syn_data_acked = False
-    sk.rcv_ooopack = 0
-    sk.total_rto = 0
-    sk.total_rto_recoveries = 0
-    sk.total_rto_time = 0
     sk.pred_flags = 0
     if sk.inet_num and sk.icsk_bind_hash is None:
         sk.kernel.warn_on("tcp_disconnect: a port without a bucket")

@@ -83,6 +83,7 @@ from afinet.net.ipv4.tcp_sock import (
     after,
     before,
     between,
+    tcp_loss_stats,
 )
 from afinet.uapi.rtnetlink import RTAX_INITCWND
 from afinet.uapi.snmp import (
@@ -161,16 +162,19 @@ def tcp_clear_retrans(tp: TcpSock) -> None:
     tp.undo_marker = 0
     tp.undo_retrans = -1
     tp.sacked_out = 0
-    tp.rto_stamp = 0
-    tp.total_rto = 0
-    tp.total_rto_recoveries = 0
-    tp.total_rto_time = 0
+    stats = tp.loss_stats
+    if stats is not None:
+        stats.rto_stamp = 0
+        stats.total_rto = 0
+        stats.total_rto_recoveries = 0
+        stats.total_rto_time = 0
 
 
 def tcp_update_rto_time(tp: TcpSock) -> None:
-    if tp.rto_stamp:
-        tp.total_rto_time += tcp_time_stamp_ms(tp) - tp.rto_stamp
-        tp.rto_stamp = 0
+    stats = tp.loss_stats
+    if stats is not None and stats.rto_stamp:
+        stats.total_rto_time += tcp_time_stamp_ms(tp) - stats.rto_stamp
+        stats.rto_stamp = 0
 
 
 # -- marks -----------------------------------------------------------------------------------------------------------------
@@ -211,7 +215,7 @@ def tcp_check_reno_reordering(sk: TcpSock, addend: int) -> None:
     if not tcp_limit_reno_sacked(sk):
         return
     sk.reordering = min(sk.packets_out + addend, sk.sk_net.ipv4.sysctl_tcp_max_reordering)
-    sk.reord_seen += 1
+    tcp_loss_stats(sk).reord_seen += 1
     sk.sk_net.net_statistics[LINUX_MIB_TCPRENOREORDER] += 1
 
 
@@ -304,7 +308,7 @@ def tcp_init_cwnd(tp: TcpSock, dst: DstEntry | None) -> int:
     cwnd = 0
     if dst is not None and dst.metrics is not None:
         cwnd = dst.metrics[RTAX_INITCWND - 1]
-    return min(cwnd or TCP_INIT_CWND, tp.snd_cwnd_clamp)
+    return cwnd or TCP_INIT_CWND
 
 
 def tcp_init_undo(tp: TcpSock) -> None:

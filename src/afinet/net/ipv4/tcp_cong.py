@@ -226,7 +226,7 @@ def tcp_slow_start(tp: TcpSock, acked: int) -> int:
     """Grow by what was acknowledged (RFC 3465, with no limit: pacing does that), up to ssthresh. What is left over is returned."""
     cwnd = min(tp.snd_cwnd + acked, tp.snd_ssthresh)
     acked -= cwnd - tp.snd_cwnd
-    tp.snd_cwnd = min(cwnd, tp.snd_cwnd_clamp)
+    tp.snd_cwnd = cwnd
     return acked
 
 
@@ -241,8 +241,6 @@ def tcp_cong_avoid_ai(tp: TcpSock, w: int, acked: int) -> None:
         delta = tp.snd_cwnd_cnt // w
         tp.snd_cwnd_cnt -= delta * w
         tp.snd_cwnd += delta
-    if tp.snd_cwnd > tp.snd_cwnd_clamp:
-        tp.snd_cwnd = tp.snd_cwnd_clamp
 
 
 def tcp_reno_cong_avoid(sk: TcpSock, ack: int, acked: int) -> None:

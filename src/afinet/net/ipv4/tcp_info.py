@@ -9,14 +9,13 @@ from typing import Final
 
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_USEC
 from afinet.kernel.win_minmax import minmax_get
-from afinet.net.ipv4.tcp_inline import TCP_CHRONO_RWND_LIMITED, TCP_CHRONO_SNDBUF_LIMITED, TCP_ECN_OK, TCP_ECN_SEEN
+from afinet.net.ipv4.tcp_inline import TCP_CHRONO_RWND_LIMITED, TCP_CHRONO_SNDBUF_LIMITED, TCP_ECN_OK, TCP_ECN_SEEN, tcp_delack_max
 from afinet.net.ipv4.tcp_sock import TcpSock
 from afinet.uapi.tcp import (
     TCP_LISTEN,
     TCPI_OPT_ECN,
     TCPI_OPT_ECN_SEEN,
     TCPI_OPT_SACK,
-    TCPI_OPT_SYN_DATA,
     TCPI_OPT_TIMESTAMPS,
     TCPI_OPT_WSCALE,
 )
@@ -211,11 +210,9 @@ def tcp_get_info(tp: TcpSock) -> TcpInfo:
         options |= TCPI_OPT_ECN
     if tp.ecn_flags & TCP_ECN_SEEN:
         options |= TCPI_OPT_ECN_SEEN
-    if tp.syn_data_acked:
-        options |= TCPI_OPT_SYN_DATA
     info.tcpi_options = options
     info.tcpi_rto = tp.icsk_rto // NSEC_PER_USEC
-    info.tcpi_ato = min(tp.icsk_ack_ato, tp.icsk_delack_max) // NSEC_PER_USEC
+    info.tcpi_ato = min(tp.icsk_ack_ato, tcp_delack_max(tp)) // NSEC_PER_USEC
     info.tcpi_snd_mss = tp.mss_cache
     info.tcpi_rcv_mss = tp.icsk_ack_rcv_mss
     info.tcpi_unacked = tp.packets_out
@@ -234,7 +231,6 @@ def tcp_get_info(tp: TcpSock) -> TcpInfo:
     info.tcpi_advmss = tp.advmss
     info.tcpi_rcv_rtt = tp.rcv_rtt_us >> 3
     info.tcpi_rcv_space = tp.rcvq_space_copied
-    info.tcpi_total_retrans = tp.total_retrans
     info.tcpi_bytes_acked = tp.bytes_acked
     info.tcpi_bytes_received = tp.bytes_received
     notsent = (tp.write_seq - tp.snd_nxt) & _U32_MAX
@@ -250,18 +246,20 @@ def tcp_get_info(tp: TcpSock) -> TcpInfo:
     info.tcpi_delivered = tp.delivered
     info.tcpi_delivered_ce = tp.delivered_ce
     info.tcpi_bytes_sent = tp.bytes_sent
-    info.tcpi_bytes_retrans = tp.bytes_retrans
-    info.tcpi_dsack_dups = tp.dsack_dups
-    info.tcpi_reord_seen = tp.reord_seen
-    info.tcpi_rcv_ooopack = tp.rcv_ooopack
     info.tcpi_snd_wnd = tp.snd_wnd
     info.tcpi_rcv_wnd = tp.rcv_wnd
-    info.tcpi_rehash = tp.timeout_rehash
-    info.tcpi_total_rto = tp.total_rto
-    info.tcpi_total_rto_recoveries = tp.total_rto_recoveries
-    info.tcpi_total_rto_time = tp.total_rto_time
-    if tp.rto_stamp:
-        info.tcpi_total_rto_time += (now // NSEC_PER_MSEC & _U32_MAX) - tp.rto_stamp
+    loss = tp.loss_stats
+    if loss is not None:
+        info.tcpi_total_retrans = loss.total_retrans
+        info.tcpi_bytes_retrans = loss.bytes_retrans
+        info.tcpi_dsack_dups = loss.dsack_dups
+        info.tcpi_reord_seen = loss.reord_seen
+        info.tcpi_rcv_ooopack = loss.rcv_ooopack
+        info.tcpi_total_rto = loss.total_rto
+        info.tcpi_total_rto_recoveries = loss.total_rto_recoveries
+        info.tcpi_total_rto_time = loss.total_rto_time
+        if loss.rto_stamp:
+            info.tcpi_total_rto_time += (now // NSEC_PER_MSEC & _U32_MAX) - loss.rto_stamp
     return info
 
 

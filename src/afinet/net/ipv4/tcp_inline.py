@@ -226,24 +226,44 @@ def tcp_rto_max(sk: InetConnectionSock) -> int:
     return sk.icsk_rto_max
 
 
+def tcp_delack_max(sk: TcpSock) -> int:
+    """icsk_delack_max: how long an ACK is held back at most (ns)."""
+    cold = sk.tcp_cold
+    return (cold.icsk_delack_max if cold is not None else 0) or TCP_DELACK_MAX
+
+
+def tcp_user_timeout(sk: TcpSock) -> int:
+    """icsk_user_timeout (ns); 0: none was set."""
+    cold = sk.tcp_cold
+    return cold.icsk_user_timeout if cold is not None else 0
+
+
+def tcp_linger2(tp: TcpSock) -> int:
+    cold = tp.tcp_cold
+    return cold.linger2 if cold is not None else 0
+
+
 def tcp_fin_time(sk: TcpSock) -> int:
     """How long FIN_WAIT2 of an orphan lasts (ns): at least 3.5 RTO, so that a lost ACK of our FIN can be repaired."""
-    timeout = sk.linger2 or sk.sk_net.ipv4.sysctl_tcp_fin_timeout
+    timeout = tcp_linger2(sk) or sk.sk_net.ipv4.sysctl_tcp_fin_timeout
     rto = sk.icsk_rto
     floor = (rto << 2) - (rto >> 1)
     return timeout if timeout > floor else floor
 
 
 def keepalive_intvl_when(tp: TcpSock) -> int:
-    return tp.keepalive_intvl or tp.sk_net.ipv4.sysctl_tcp_keepalive_intvl
+    cold = tp.tcp_cold
+    return (cold.keepalive_intvl if cold is not None else 0) or tp.sk_net.ipv4.sysctl_tcp_keepalive_intvl
 
 
 def keepalive_time_when(tp: TcpSock) -> int:
-    return tp.keepalive_time or tp.sk_net.ipv4.sysctl_tcp_keepalive_time
+    cold = tp.tcp_cold
+    return (cold.keepalive_time if cold is not None else 0) or tp.sk_net.ipv4.sysctl_tcp_keepalive_time
 
 
 def keepalive_probes(tp: TcpSock) -> int:
-    return tp.keepalive_probes or tp.sk_net.ipv4.sysctl_tcp_keepalive_probes
+    cold = tp.tcp_cold
+    return (cold.keepalive_probes if cold is not None else 0) or tp.sk_net.ipv4.sysctl_tcp_keepalive_probes
 
 
 def keepalive_time_elapsed(tp: TcpSock) -> int:

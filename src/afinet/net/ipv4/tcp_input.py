@@ -79,6 +79,7 @@ from afinet.net.ipv4.tcp_inline import (
     tcp_fast_path_on,
     tcp_fast_path_on_window,
     tcp_fin_time,
+    tcp_linger2,
     tcp_mstamp_refresh,
     tcp_paws_check,
     tcp_paws_reject,
@@ -99,6 +100,7 @@ from afinet.net.ipv4.tcp_sock import (
     after,
     before,
     between,
+    tcp_loss_stats,
 )
 from afinet.uapi.errno import ECONNREFUSED, ECONNRESET, EPIPE
 from afinet.uapi.snmp import (
@@ -523,7 +525,7 @@ def tcp_init_transfer(sk: TcpSock) -> None:
     ops.rebuild_header(sk)
     tcp_init_metrics(sk)
     # RFC 5681 would start with one packet after any loss of a SYN; one is forgiven, since the first RTO is short (RFC 6298).
-    if sk.total_retrans > 1 and sk.undo_marker:
+    if sk.undo_marker and tcp_loss_stats(sk).total_retrans > 1:
         sk.snd_cwnd = 1
     else:
         sk.snd_cwnd = tcp_ack.tcp_init_cwnd(sk, sk.sk_dst_cache)
@@ -747,7 +749,7 @@ def tcp_rcv_state_process(sk: TcpSock, skb: SkBuff) -> int:
                 sk.sk_state_change()
             else:
                 # Nobody waits for what the peer may still send: give it tcp_fin_timeout.
-                if sk.linger2 < 0 or (skb.end_seq != skb.seq and after((skb.end_seq - fin) & 0xFFFFFFFF, sk.rcv_nxt)):
+                if tcp_linger2(sk) < 0 or (skb.end_seq != skb.seq and after((skb.end_seq - fin) & 0xFFFFFFFF, sk.rcv_nxt)):
                     tcp.tcp_done(sk)
                     net.net_statistics[LINUX_MIB_TCPABORTONDATA] += 1
                     return SKB_DROP_REASON_TCP_ABORT_ON_DATA
@@ -862,10 +864,11 @@ def tcp_ecn_create_request(req: TcpRequestSock, skb: SkBuff, net: Net) -> None:
 
 def tcp_reqsk_record_syn(sk: TcpSock, req: TcpRequestSock, skb: SkBuff) -> None:
     """TCP_SAVE_SYN: keep the headers of the SYN."""
-    if sk.save_syn:
+    cold = sk.tcp_cold
+    if cold is not None and cold.save_syn:
         head = skb.head
         th = skb.transport_header
-        start = skb.mac_header if sk.save_syn == 2 else skb.network_header
+        start = skb.mac_header if cold.save_syn == 2 else skb.network_header
         req.saved_syn = head[start : th + (head[th + 12] >> 4 << 2)]
 
 

@@ -812,7 +812,7 @@ def tcp_v4_destroy_sock(sk: TcpSock) -> None:
         tcp_rcvq.tcp_ofo_queue_purge(sk)
     if sk.icsk_bind_hash is not None:
         inet_hashtables.inet_put_port(sk)
-    sk.saved_syn = None
+    sk.tcp_cold = None
     # Timers hold their sock: without them nothing is in a cycle, and the sock goes with its last reference.
     sk.icsk_retransmit_timer = None
     sk.icsk_delack_timer = None

@@ -52,6 +52,7 @@ from afinet.net.ipv4.tcp_sock import (
     after,
     before,
     between,
+    tcp_loss_stats,
 )
 from afinet.uapi.rtnetlink import RTAX_INITRWND, RTAX_WINDOW
 from afinet.uapi.snmp import (
@@ -278,7 +279,8 @@ def tcp_create_openreq_child(sk: TcpSock, req: TcpRequestSock, skb: SkBuff) -> T
     child.lsndtime = now
     child.tcp_mstamp = now
     child.sk_txhash = req.txhash
-    child.total_retrans = req.num_retrans
+    if req.num_retrans:
+        tcp_loss_stats(child).total_retrans = req.num_retrans
     if sock_flag(child, SOCK_KEEPOPEN):
         tcp_timer.inet_csk_reset_keepalive_timer(child, keepalive_time_when(child))
     rx_opt = child.rx_opt
@@ -306,11 +308,12 @@ def tcp_create_openreq_child(sk: TcpSock, req: TcpRequestSock, skb: SkBuff) -> T
         rx_opt.ts_recent_stamp = 0
         child.tcp_header_len = 20
     if req.num_timeout:
-        child.total_rto = req.num_timeout
+        stats = tcp_loss_stats(child)
+        stats.total_rto = req.num_timeout
+        stats.total_rto_recoveries = 1
+        stats.total_rto_time = (now - req.snt_synack) // NSEC_PER_MSEC
         child.undo_marker = req.snt_isn
         child.retrans_stamp = req.snt_synack // NSEC_PER_MSEC & 0xFFFFFFFF
-        child.total_rto_recoveries = 1
-        child.total_rto_time = (now - req.snt_synack) // NSEC_PER_MSEC
     child.tsoffset = req.ts_off
     if skb.len >= TCP_MSS_DEFAULT + child.tcp_header_len:
         child.icsk_ack_last_seg_size = skb.len - child.tcp_header_len

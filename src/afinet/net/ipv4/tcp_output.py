@@ -81,6 +81,7 @@ from afinet.net.ipv4.tcp_inline import (
     inet_csk_in_pingpong_mode,
     inet_csk_inc_pingpong_cnt,
     tcp_current_ssthresh,
+    tcp_delack_max,
     tcp_full_space,
     tcp_in_cwnd_reduction,
     tcp_is_cwnd_limited,
@@ -919,8 +920,7 @@ def tcp_send_delayed_ack(sk: TcpSock) -> None:
             if rtt < max_ato:
                 max_ato = rtt
         ato = min(ato, max_ato)
-    if ato > sk.icsk_delack_max:
-        ato = sk.icsk_delack_max
+    ato = min(ato, tcp_delack_max(sk))
     timeout = now + ato
     if sk.icsk_ack_pending & ICSK_ACK_TIMER:
         # One is due already: send now if it is about to be.

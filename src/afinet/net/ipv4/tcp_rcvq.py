@@ -86,7 +86,17 @@ from afinet.net.ipv4.tcp_inline import (
     tcp_win_from_space,
 )
 from afinet.net.ipv4.tcp_queue import TcpSkbQueue
-from afinet.net.ipv4.tcp_sock import TCPHDR_CWR, TCPHDR_FIN, TCPHDR_PSH, TCPHDR_SYN, TCPHDR_URG, TcpSock, after, before
+from afinet.net.ipv4.tcp_sock import (
+    TCPHDR_CWR,
+    TCPHDR_FIN,
+    TCPHDR_PSH,
+    TCPHDR_SYN,
+    TCPHDR_URG,
+    TcpSock,
+    after,
+    before,
+    tcp_loss_stats,
+)
 from afinet.uapi.rtnetlink import RTAX_QUICKACK
 from afinet.uapi.snmp import (
     LINUX_MIB_DELAYEDACKLOST,
@@ -632,7 +642,7 @@ def tcp_data_queue_ofo(sk: TcpSock, skb: SkBuff) -> None:
     tcp_measure_rcv_mss(sk, skb)
     sk.pred_flags = 0
     sk.icsk_ack_pending |= ICSK_ACK_SCHED
-    sk.rcv_ooopack += max(1, skb.gso_segs)
+    tcp_loss_stats(sk).rcv_ooopack += max(1, skb.gso_segs)
     stats[LINUX_MIB_TCPOFOQUEUE] += 1
     seq = skb.seq
     end_seq = skb.end_seq
@@ -844,19 +854,19 @@ def __tcp_ack_snd_check(sk: TcpSock, ofo_possible: bool) -> None:
         tcp_output.tcp_send_ack(sk)
         return
     # The first three duplicates go at once, for fast retransmit; later ones may be compressed.
-    if sk.compressed_ack_rcv_nxt != rcv_nxt:
-        sk.compressed_ack_rcv_nxt = rcv_nxt
-        sk.dup_ack_counter = 0
-    if sk.dup_ack_counter < TCP_FASTRETRANS_THRESH:
-        sk.dup_ack_counter += 1
-        tcp_output.tcp_send_ack(sk)
-        return
-    sk.compressed_ack += 1
     timer = sk.compressed_ack_timer
     if timer is None:
         timer = TcpCompressedAckTimer(sk)
         sk.compressed_ack_timer = timer
-    elif timer.timer_pending():
+    if timer.compressed_ack_rcv_nxt != rcv_nxt:
+        timer.compressed_ack_rcv_nxt = rcv_nxt
+        timer.dup_ack_counter = 0
+    if timer.dup_ack_counter < TCP_FASTRETRANS_THRESH:
+        timer.dup_ack_counter += 1
+        tcp_output.tcp_send_ack(sk)
+        return
+    sk.compressed_ack += 1
+    if timer.timer_pending():
         return
     # a twentieth of the RTT, at most tcp_comp_sack_delay_ns
     rtt = sk.rcv_rtt_us
@@ -873,13 +883,15 @@ def tcp_ack_snd_check(sk: TcpSock) -> None:
 
 
 class TcpCompressedAckTimer(TimerList):
-    """tp->compressed_ack_timer."""
+    """tp->compressed_ack_timer, and how many duplicates went at once."""
 
-    __slots__ = ("sk",)
+    __slots__ = ("compressed_ack_rcv_nxt", "dup_ack_counter", "sk")
 
     def __init__(self, sk: TcpSock) -> None:
         super().__init__()
         self.sk: TcpSock = sk
+        self.compressed_ack_rcv_nxt: int = 0
+        self.dup_ack_counter: int = 0
 
     def function(self) -> None:
         tcp_compressed_ack_kick(self.sk)

@@ -36,7 +36,7 @@ TCP_RACK_NO_DUPTHRESH: Final = 4
 
 def tcp_rack_reo_wnd(sk: TcpSock) -> int:
     """How much later (us) a segment must have been sent whose delivery proves the loss of another."""
-    if not sk.reord_seen:
+    if sk.loss_stats is None or not sk.loss_stats.reord_seen:
         # Nothing was ever reordered here: be quick, in recovery and at the third duplicate.
         if sk.icsk_ca_state >= TCP_CA_Recovery:
             return 0

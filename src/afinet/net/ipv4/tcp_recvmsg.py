@@ -118,7 +118,7 @@ def tcp_recvmsg(sk: TcpSock, msg: MsgHdr, size: int, flags: int) -> int:
         release_sock(sk)
         lock_sock(sk)
         ret = tcp_recvmsg_locked(sk, msg, size, flags)
-    if ret >= 0 and sk.recvmsg_inq:
+    if ret >= 0 and sk.tcp_cold is not None and sk.tcp_cold.recvmsg_inq:
         put_cmsg(msg, IPPROTO_TCP, TCP_CM_INQ, pack_s32(tcp_inq_hint(sk)))
     release_sock(sk)
     return ret

@@ -54,6 +54,7 @@ from afinet.net.ipv4.tcp_sock import (
     after,
     before,
     between,
+    tcp_loss_stats,
 )
 from afinet.uapi.errno import EAGAIN, EBUSY, EHOSTUNREACH, EINVAL, ENOMEM
 from afinet.uapi.snmp import (
@@ -167,8 +168,9 @@ def __tcp_retransmit_skb(sk: TcpSock, skb: SkBuff, segs: int) -> int:
     net.tcp_statistics[TCP_MIB_RETRANSSEGS] += segs
     if skb.tcp_flags & TCPHDR_SYN:
         net.net_statistics[LINUX_MIB_TCPSYNRETRANS] += 1
-    sk.total_retrans += segs
-    sk.bytes_retrans += skb.len
+    stats = tcp_loss_stats(sk)
+    stats.total_retrans += segs
+    stats.bytes_retrans += skb.len
     err = tcp_output.tcp_transmit_skb(sk, skb)
     trace = sk.kernel.trace
     if err == 0:

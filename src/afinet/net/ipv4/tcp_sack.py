@@ -36,6 +36,7 @@ from afinet.net.ipv4.tcp_sock import (
     TcpSock,
     after,
     before,
+    tcp_loss_stats,
 )
 from afinet.uapi.errno import EINVAL
 from afinet.uapi.snmp import (
@@ -69,7 +70,7 @@ def tcp_check_sack_reordering(sk: TcpSock, low_seq: int, ts: bool) -> None:
     mss = sk.mss_cache
     if mss and metric > sk.reordering * mss:
         sk.reordering = min((metric + mss - 1) // mss, sk.sk_net.ipv4.sysctl_tcp_max_reordering)
-    sk.reord_seen += 1
+    tcp_loss_stats(sk).reord_seen += 1
     sk.sk_net.net_statistics[LINUX_MIB_TCPTSREORDER if ts else LINUX_MIB_TCPSACKREORDER] += 1
 
 
@@ -85,12 +86,13 @@ def tcp_dsack_seen(tp: TcpSock, start_seq: int, end_seq: int, state: TcpSacktagS
         dup_segs = (seq_len + tp.mss_cache - 1) // tp.mss_cache
     elif tp.tlp_high_seq and tp.tlp_high_seq == end_seq:
         state.flag |= FLAG_DSACK_TLP
-    tp.dsack_dups += dup_segs
+    stats = tcp_loss_stats(tp)
+    stats.dsack_dups += dup_segs
     # more duplicates than were ever sent twice: the network's doing
-    if tp.dsack_dups > tp.total_retrans:
+    if stats.dsack_dups > stats.total_retrans:
         return 0
     tp.rx_opt.sack_ok |= TCP_DSACK_SEEN
-    if tp.reord_seen and not state.flag & FLAG_DSACK_TLP:
+    if stats.reord_seen and not state.flag & FLAG_DSACK_TLP:
         tp.rack_dsack_seen = True
     state.flag |= FLAG_DSACKING_ACK
     state.sack_delivered += dup_segs

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from afinet.net.ipv4.inet_hashtables import InetBind2Bucket, InetBindBucket
     from afinet.net.ipv4.tcp_ipv4_reply import TcpRequestSockAfOps
     from afinet.net.ipv4.tcp_queue import TcpSkbQueue, TsortedQueue
+    from afinet.net.ipv4.tcp_rcvq import TcpCompressedAckTimer
 
 TCP_SACK_SEEN: Final = 1
 TCP_DSACK_SEEN: Final = 4
@@ -83,6 +84,65 @@ class TcpOptionsReceived:
         self.mss_clamp: int = 0
 
 
+class TcpLossStats:
+    """What TCP_INFO tells of losses: fields of struct tcp_sock that stay 0 where nothing is lost. Made by `tcp_loss_stats`."""
+
+    __slots__ = (
+        "bytes_retrans",
+        "dsack_dups",
+        "rcv_ooopack",
+        "reord_seen",
+        "rto_stamp",
+        "total_retrans",
+        "total_rto",
+        "total_rto_recoveries",
+        "total_rto_time",
+    )
+
+    def __init__(self) -> None:
+        self.bytes_retrans: int = 0
+        self.total_retrans: int = 0
+        self.dsack_dups: int = 0
+        self.reord_seen: int = 0  # how often the path was seen to reorder
+        self.rcv_ooopack: int = 0
+        self.total_rto: int = 0
+        self.total_rto_recoveries: int = 0
+        self.total_rto_time: int = 0  # ms
+        self.rto_stamp: int = 0  # ms, when the recovery in progress began
+
+
+class TcpColdFields:
+    """Options of struct tcp_sock and inet_connection_sock that few programs set. Made by `tcp_cold` at first use; what is 0 is the
+    namespace's. Times are ns."""
+
+    __slots__ = (
+        "icsk_delack_max",
+        "icsk_user_timeout",
+        "keepalive_intvl",
+        "keepalive_probes",
+        "keepalive_time",
+        "linger2",
+        "notsent_lowat",
+        "recvmsg_inq",
+        "save_syn",
+        "saved_syn",
+        "thin_lto",
+    )
+
+    def __init__(self) -> None:
+        self.icsk_user_timeout: int = 0  # TCP_USER_TIMEOUT
+        self.icsk_delack_max: int = 0  # TCP_DELACK_MAX_US
+        self.keepalive_time: int = 0
+        self.keepalive_intvl: int = 0
+        self.keepalive_probes: int = 0
+        self.linger2: int = 0  # TCP_LINGER2; -1: an orphan does not stay in FIN_WAIT2
+        self.notsent_lowat: int = 0
+        self.thin_lto: bool = False
+        self.recvmsg_inq: bool = False  # TCP_INQ
+        self.save_syn: int = 0
+        self.saved_syn: bytes | None = None
+
+
 class TcpSock(InetConnectionSock):
     """struct tcp_sock."""
 
@@ -91,13 +151,11 @@ class TcpSock(InetConnectionSock):
         "app_limited",
         "bytes_acked",
         "bytes_received",
-        "bytes_retrans",
         "bytes_sent",
         "chrono_start",
         "chrono_stat",
         "chrono_type",
         "compressed_ack",
-        "compressed_ack_rcv_nxt",
         "compressed_ack_timer",
         "copied_seq",
         "cwnd_usage_seq",
@@ -106,9 +164,7 @@ class TcpSock(InetConnectionSock):
         "delivered",
         "delivered_ce",
         "delivered_mstamp",
-        "dsack_dups",
         "duplicate_sack",
-        "dup_ack_counter",
         "ecn_flags",
         "first_tx_mstamp",
         "frto",
@@ -116,11 +172,8 @@ class TcpSock(InetConnectionSock):
         "highest_sack",
         "is_cwnd_limited",
         "is_sack_reneg",
-        "keepalive_intvl",
-        "keepalive_probes",
-        "keepalive_time",
         "last_oow_ack_time",
-        "linger2",
+        "loss_stats",
         "lost",
         "lost_out",
         "lsndtime",
@@ -131,7 +184,6 @@ class TcpSock(InetConnectionSock):
         "mss_cache",
         "mtu_info",
         "nonagle",
-        "notsent_lowat",
         "out_of_order_queue",
         "packets_out",
         "pred_flags",
@@ -153,7 +205,6 @@ class TcpSock(InetConnectionSock):
         "rate_delivered",
         "rate_interval_us",
         "rcv_nxt",
-        "rcv_ooopack",
         "rcv_rtt_last_tsecr",
         "rcv_rtt_seq",
         "rcv_rtt_time",
@@ -165,9 +216,7 @@ class TcpSock(InetConnectionSock):
         "rcvq_space_copied",
         "rcvq_space_seq",
         "rcvq_space_time",
-        "recvmsg_inq",
         "recv_sack_cache",
-        "reord_seen",
         "reordering",
         "repair",
         "retrans_out",
@@ -178,14 +227,11 @@ class TcpSock(InetConnectionSock):
         "rttvar_us",
         "rx_opt",
         "sacked_out",
-        "save_syn",
-        "saved_syn",
         "scaling_ratio",
         "segs_in",
         "segs_out",
         "selective_acks",
         "snd_cwnd",
-        "snd_cwnd_clamp",
         "snd_cwnd_cnt",
         "snd_cwnd_stamp",
         "snd_cwnd_used",
@@ -197,20 +243,12 @@ class TcpSock(InetConnectionSock):
         "snd_wl1",
         "snd_wnd",
         "srtt_us",
-        "syn_data_acked",
+        "tcp_cold",
         "tcp_header_len",
         "tcp_mstamp",
         "tcp_rtx_queue",
-        "thin_lto",
-        "timeout_rehash",
         "tlp_high_seq",
         "tlp_retrans",
-        "tcp_tx_delay",
-        "total_retrans",
-        "total_rto",
-        "total_rto_recoveries",
-        "total_rto_time",
-        "rto_stamp",
         "tsoffset",
         "tsorted_sent_queue",
         "tsq_flags",
@@ -247,23 +285,14 @@ class TcpSock(InetConnectionSock):
         self.bytes_received: int = 0
         self.bytes_acked: int = 0
         self.bytes_sent: int = 0
-        self.bytes_retrans: int = 0
-        self.dsack_dups: int = 0
-        self.rcv_ooopack: int = 0
-        self.total_retrans: int = 0
-        self.total_rto: int = 0
-        self.total_rto_recoveries: int = 0
-        self.total_rto_time: int = 0
-        self.rto_stamp: int = 0
+        self.loss_stats: TcpLossStats | None = None
         # clocks
         self.tcp_mstamp: int = 0  # ns; the time of the segment in hand
         self.rcv_tstamp: int = 0  # when an ACK was last received
         self.lsndtime: int = 0  # when data was last sent
         self.last_oow_ack_time: int = 0
         self.compressed_ack: int = 0
-        self.dup_ack_counter: int = 0
-        self.compressed_ack_timer: TimerList | None = None
-        self.compressed_ack_rcv_nxt: int = 0
+        self.compressed_ack_timer: TcpCompressedAckTimer | None = None
         self.tsoffset: int = 0
         # options
         self.rx_opt: TcpOptionsReceived = TcpOptionsReceived()
@@ -274,12 +303,7 @@ class TcpSock(InetConnectionSock):
         self.rcv_ssthresh: int = 0
         self.scaling_ratio: int = 0
         self.nonagle: int = 0  # TCP_NAGLE_OFF, _CORK, _PUSH
-        self.thin_lto: bool = False
         self.repair: bool = False
-        self.notsent_lowat: int = 0
-        self.save_syn: int = 0
-        self.saved_syn: bytes | None = None
-        self.tcp_tx_delay: int = 0
         self.ecn_flags: int = 0
         self.tsq_flags: int = 0  # TCPF_TSQ_DEFERRED and its like: what release_cb has to do
         # RTT
@@ -298,7 +322,6 @@ class TcpSock(InetConnectionSock):
         self.snd_ssthresh: int = 0x7FFFFFFF
         self.snd_cwnd: int = 10
         self.snd_cwnd_cnt: int = 0
-        self.snd_cwnd_clamp: int = 0xFFFFFFFF
         self.snd_cwnd_used: int = 0
         self.snd_cwnd_stamp: int = 0
         self.prior_cwnd: int = 0
@@ -317,7 +340,6 @@ class TcpSock(InetConnectionSock):
         self.lost_out: int = 0
         self.sacked_out: int = 0
         self.reordering: int = 0
-        self.reord_seen: int = 0
         self.high_seq: int = 0
         self.retrans_stamp: int = 0  # ms timestamp of the first retransmission of this episode
         self.undo_marker: int = 0
@@ -353,18 +375,10 @@ class TcpSock(InetConnectionSock):
         self.rcv_rtt_seq: int = 0
         self.rcv_rtt_time: int = 0
         # urgent data
-        self.recvmsg_inq: bool = False  # TCP_INQ
         self.urg_data: int = 0  # TCP_URG_VALID, _NOTYET, _READ | byte
         self.urg_seq: int = 0
         self.snd_up: int = 0
-        # keepalive and FIN_WAIT2, ns; 0 is the namespace's
-        self.keepalive_time: int = 0
-        self.keepalive_intvl: int = 0
-        self.keepalive_probes: int = 0
-        self.linger2: int = 0
-        self.timeout_rehash: int = 0
-        # fast open (tcp_fastopen.py)
-        self.syn_data_acked: bool = False
+        self.tcp_cold: TcpColdFields | None = None  # rare options: None until one is set
         # chronographs of TCP_INFO
         self.chrono_start: int = 0
         self.chrono_stat: list[int] | None = None
@@ -479,6 +493,39 @@ class TcpTimewaitSock(SockCommon):
 def _wmem_gone(sk: TcpSock) -> None:
     # not in the class, where Python would mangle the name
     sock_mod.__sk_free(sk)
+
+
+def tcp_loss_stats(tp: TcpSock) -> TcpLossStats:
+    stats = tp.loss_stats
+    if stats is None:
+        stats = TcpLossStats()
+        tp.loss_stats = stats
+    return stats
+
+
+def tcp_cold(tp: TcpSock) -> TcpColdFields:
+    cold = tp.tcp_cold
+    if cold is None:
+        cold = TcpColdFields()
+        tp.tcp_cold = cold
+    return cold
+
+
+def tcp_clone_cold(child: TcpSock, parent: TcpSock) -> None:
+    """A listener's rare options are its children's; the saved SYN is each one's own."""
+    old = parent.tcp_cold
+    if old is None:
+        return
+    cold = tcp_cold(child)
+    cold.icsk_user_timeout = old.icsk_user_timeout
+    cold.icsk_delack_max = old.icsk_delack_max
+    cold.keepalive_time = old.keepalive_time
+    cold.keepalive_intvl = old.keepalive_intvl
+    cold.keepalive_probes = old.keepalive_probes
+    cold.linger2 = old.linger2
+    cold.notsent_lowat = old.notsent_lowat
+    cold.thin_lto = old.thin_lto
+    cold.recvmsg_inq = old.recvmsg_inq
 
 
 def before(seq1: int, seq2: int) -> bool:

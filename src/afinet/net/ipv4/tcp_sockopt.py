@@ -35,10 +35,13 @@ from afinet.net.ipv4.tcp_inline import (
     keepalive_time_elapsed,
     keepalive_time_when,
     tcp_clock_ts,
+    tcp_delack_max,
+    tcp_linger2,
     tcp_rto_max,
     tcp_rto_min,
+    tcp_user_timeout,
 )
-from afinet.net.ipv4.tcp_sock import TcpSock
+from afinet.net.ipv4.tcp_sock import TcpSock, tcp_cold
 from afinet.uapi.capability import CAP_NET_ADMIN
 from afinet.uapi.errno import EINVAL, ENOPROTOOPT, EPERM
 from afinet.uapi.sockaddr import get_s32, pack_s32
@@ -142,10 +145,11 @@ def __tcp_sock_set_quickack(sk: TcpSock, val: int) -> None:
 def tcp_sock_set_keepidle_locked(sk: TcpSock, val: int) -> int:
     if val < 1 or val > MAX_TCP_KEEPIDLE:
         return -EINVAL
-    sk.keepalive_time = val * NSEC_PER_SEC
+    time = val * NSEC_PER_SEC
+    tcp_cold(sk).keepalive_time = time
     if sock_flag(sk, SOCK_KEEPOPEN) and sk.sk_state != TCP_CLOSE and sk.sk_state != TCP_LISTEN:
         elapsed = keepalive_time_elapsed(sk)
-        left = sk.keepalive_time - elapsed if sk.keepalive_time > elapsed else 0
+        left = time - elapsed if time > elapsed else 0
         tcp_timer.inet_csk_reset_keepalive_timer(sk, left)
     return 0
 
@@ -207,23 +211,23 @@ def _set_unlocked(sk: TcpSock, optname: int, val: int) -> int:
     if optname == TCP_USER_TIMEOUT:
         if val < 0:
             return -EINVAL
-        sk.icsk_user_timeout = val * NSEC_PER_MSEC
+        tcp_cold(sk).icsk_user_timeout = val * NSEC_PER_MSEC
         return 0
     if optname == TCP_KEEPINTVL:
         if val < 1 or val > MAX_TCP_KEEPINTVL:
             return -EINVAL
-        sk.keepalive_intvl = val * NSEC_PER_SEC
+        tcp_cold(sk).keepalive_intvl = val * NSEC_PER_SEC
         return 0
     if optname == TCP_KEEPCNT:
         if val < 1 or val > MAX_TCP_KEEPCNT:
             return -EINVAL
-        sk.keepalive_probes = val
+        tcp_cold(sk).keepalive_probes = val
         return 0
     if optname == TCP_LINGER2:
         if val < 0:
-            sk.linger2 = -1
+            tcp_cold(sk).linger2 = -1
         else:
-            sk.linger2 = min(val * NSEC_PER_SEC, TCP_FIN_TIMEOUT_MAX)
+            tcp_cold(sk).linger2 = min(val * NSEC_PER_SEC, TCP_FIN_TIMEOUT_MAX)
         return 0
     if optname == TCP_DEFER_ACCEPT:
         inet_connection_sock.inet_csk_accept_queue(sk).rskq_defer_accept = secs_to_retrans(val, 1, _RTO_MAX_SEC)
@@ -243,7 +247,7 @@ def _set_unlocked(sk: TcpSock, optname: int, val: int) -> int:
         delack_max = _jiffies(sk, val * NSEC_PER_USEC)
         if delack_max > TCP_DELACK_MAX or delack_max < 2 * sk.kernel.tick_nsec:
             return -EINVAL
-        sk.icsk_delack_max = delack_max
+        tcp_cold(sk).icsk_delack_max = delack_max
         return 0
     if optname == TCP_MAXSEG:
         # What the route or the peer cannot take is clamped when the connection begins.
@@ -267,7 +271,7 @@ def _set_locked(sk: TcpSock, optname: int, val: int) -> int:
         __tcp_sock_set_quickack(sk, val)
         return 0
     if optname == TCP_NOTSENT_LOWAT:
-        sk.notsent_lowat = val & 0xFFFFFFFF
+        tcp_cold(sk).notsent_lowat = val & 0xFFFFFFFF
         sk.sk_write_space()
         return 0
     if optname == TCP_WINDOW_CLAMP:
@@ -275,7 +279,7 @@ def _set_locked(sk: TcpSock, optname: int, val: int) -> int:
     if optname == TCP_THIN_LINEAR_TIMEOUTS:
         if val < 0 or val > 1:
             return -EINVAL
-        sk.thin_lto = val == 1
+        tcp_cold(sk).thin_lto = val == 1
         return 0
     if optname == TCP_THIN_DUPACK:
         # Linux keeps the number for old programs' sake; RACK made the option pointless.
@@ -283,12 +287,12 @@ def _set_locked(sk: TcpSock, optname: int, val: int) -> int:
     if optname == TCP_SAVE_SYN:
         if val < 0 or val > 2:
             return -EINVAL
-        sk.save_syn = val
+        tcp_cold(sk).save_syn = val
         return 0
     if optname == TCP_INQ:
         if val < 0 or val > 1:
             return -EINVAL
-        sk.recvmsg_inq = val == 1
+        tcp_cold(sk).recvmsg_inq = val == 1
         return 0
     if optname == TCP_TIMESTAMP:
         return -EPERM  # a sock under repair only
@@ -315,7 +319,8 @@ def do_tcp_getsockopt(sk: TcpSock, optname: int, optlen: int) -> tuple[int, byte
     if optname == TCP_SAVED_SYN:
         return _get_saved_syn(sk, optlen)
     if optname == TCP_NOTSENT_LOWAT:
-        return 0, pack_s32(sk.notsent_lowat)[:optlen]
+        cold = sk.tcp_cold
+        return 0, pack_s32(0 if cold is None else cold.notsent_lowat)[:optlen]
     err, val = _get_int(sk, optname)
     if err:
         return err, b""
@@ -324,17 +329,19 @@ def do_tcp_getsockopt(sk: TcpSock, optname: int, optlen: int) -> tuple[int, byte
 
 def _get_saved_syn(sk: TcpSock, optlen: int) -> tuple[int, bytes]:
     """The SYN's headers, once: then they are forgotten. Too short a buffer is -EINVAL."""
-    syn = sk.saved_syn
-    if syn is None:
+    cold = sk.tcp_cold
+    if cold is None or cold.saved_syn is None:
         return 0, b""
+    syn = cold.saved_syn
     if optlen < len(syn):
         return -EINVAL, b""
-    sk.saved_syn = None
+    cold.saved_syn = None
     return 0, syn
 
 
 def _get_int(sk: TcpSock, optname: int) -> tuple[int, int]:
     ipv4 = sk.sk_net.ipv4
+    cold = sk.tcp_cold
     if optname == TCP_MAXSEG:
         if sk.rx_opt.user_mss and (sk.sk_state == TCP_CLOSE or sk.sk_state == TCP_LISTEN):
             return 0, sk.rx_opt.user_mss
@@ -352,9 +359,10 @@ def _get_int(sk: TcpSock, optname: int) -> tuple[int, int]:
     if optname == TCP_SYNCNT:
         return 0, sk.icsk_syn_retries or ipv4.sysctl_tcp_syn_retries
     if optname == TCP_LINGER2:
-        if sk.linger2 < 0:
+        linger2 = tcp_linger2(sk)
+        if linger2 < 0:
             return 0, -1
-        return 0, (sk.linger2 or ipv4.sysctl_tcp_fin_timeout) // NSEC_PER_SEC
+        return 0, (linger2 or ipv4.sysctl_tcp_fin_timeout) // NSEC_PER_SEC
     if optname == TCP_DEFER_ACCEPT:
         queue = sk.icsk_accept_queue
         return 0, 0 if queue is None else retrans_to_secs(queue.rskq_defer_accept, 1, _RTO_MAX_SEC)
@@ -363,17 +371,17 @@ def _get_int(sk: TcpSock, optname: int) -> tuple[int, int]:
     if optname == TCP_QUICKACK:
         return 0, 0 if inet_csk_in_pingpong_mode(sk) else 1
     if optname == TCP_THIN_LINEAR_TIMEOUTS:
-        return 0, 1 if sk.thin_lto else 0
+        return 0, 1 if cold is not None and cold.thin_lto else 0
     if optname == TCP_THIN_DUPACK:
         return 0, 0
     if optname == TCP_USER_TIMEOUT:
-        return 0, sk.icsk_user_timeout // NSEC_PER_MSEC
+        return 0, tcp_user_timeout(sk) // NSEC_PER_MSEC
     if optname == TCP_TIMESTAMP:
         return 0, (tcp_clock_ts(sk) + sk.tsoffset) & 0xFFFFFFFF
     if optname == TCP_INQ:
-        return 0, 1 if sk.recvmsg_inq else 0
+        return 0, 1 if cold is not None and cold.recvmsg_inq else 0
     if optname == TCP_SAVE_SYN:
-        return 0, sk.save_syn
+        return 0, 0 if cold is None else cold.save_syn
     if optname == TCP_IS_MPTCP:
         return 0, 0
     if optname == TCP_RTO_MAX_MS:
@@ -381,5 +389,5 @@ def _get_int(sk: TcpSock, optname: int) -> tuple[int, int]:
     if optname == TCP_RTO_MIN_US:
         return 0, tcp_rto_min(sk) // NSEC_PER_USEC
     if optname == TCP_DELACK_MAX_US:
-        return 0, sk.icsk_delack_max // NSEC_PER_USEC
+        return 0, tcp_delack_max(sk) // NSEC_PER_USEC
     return -ENOPROTOOPT, 0

@@ -59,6 +59,7 @@ from afinet.net.ipv4.tcp_inline import (
     tcp_fin_time,
     tcp_in_initial_slowstart,
     tcp_is_sack,
+    tcp_linger2,
     tcp_mstamp_refresh,
     tcp_rto_max,
     tcp_rto_min,
@@ -67,9 +68,10 @@ from afinet.net.ipv4.tcp_inline import (
     tcp_skb_timestamp_ts,
     tcp_time_stamp_ms,
     tcp_time_stamp_ts,
+    tcp_user_timeout,
     tcp_write_queue_empty,
 )
-from afinet.net.ipv4.tcp_sock import TcpSock
+from afinet.net.ipv4.tcp_sock import TcpSock, tcp_loss_stats
 from afinet.uapi.errno import ETIMEDOUT
 from afinet.uapi.snmp import (
     LINUX_MIB_DELAYEDACKLOCKED,
@@ -306,7 +308,7 @@ def tcp_write_timeout(sk: TcpSock) -> bool:
             if tcp_out_of_resources(sk, do_reset):
                 return True
     if not expired:
-        expired = retransmits_timed_out(sk, retry_until, sk.icsk_user_timeout)
+        expired = retransmits_timed_out(sk, retry_until, tcp_user_timeout(sk))
     if expired:
         tcp_write_err(sk)
         return True
@@ -322,7 +324,7 @@ def dst_negative_advice(sk: TcpSock) -> None:
 
 def tcp_clamp_rto_to_user_timeout(sk: TcpSock) -> int:
     """The RTO, shortened so that TCP_USER_TIMEOUT is met when it is over."""
-    user_timeout = sk.icsk_user_timeout
+    user_timeout = tcp_user_timeout(sk)
     if user_timeout == 0:
         return sk.icsk_rto
     elapsed = (tcp_time_stamp_ts(sk) - sk.retrans_stamp) & 0xFFFFFFFF
@@ -333,7 +335,7 @@ def tcp_clamp_rto_to_user_timeout(sk: TcpSock) -> int:
 
 
 def tcp_clamp_probe0_to_user_timeout(sk: TcpSock, when: int) -> int:
-    user_timeout = sk.icsk_user_timeout
+    user_timeout = tcp_user_timeout(sk)
     if user_timeout == 0 or sk.icsk_probes_tstamp == 0:
         return when
     elapsed = max(sk.kernel.now - sk.icsk_probes_tstamp, 0)
@@ -381,18 +383,19 @@ def tcp_write_timer_handler(sk: TcpSock) -> None:
 
 
 def tcp_update_rto_stats(sk: TcpSock) -> None:
+    stats = tcp_loss_stats(sk)
     if not sk.icsk_retransmits:
-        sk.total_rto_recoveries += 1
-        sk.rto_stamp = tcp_time_stamp_ms(sk)
+        stats.total_rto_recoveries += 1
+        stats.rto_stamp = tcp_time_stamp_ms(sk)
     sk.icsk_retransmits += 1
-    sk.total_rto += 1
+    stats.total_rto += 1
 
 
 def tcp_rtx_probe0_timed_out(sk: TcpSock, rtx_delta: int) -> bool:
     """The window was closed on data that is in flight, for longer (ms) than a dead peer is waited for."""
     timeout = tcp_rto_max(sk) * 2
     rcv_delta = sk.kernel.now - sk.rcv_tstamp
-    user_timeout = sk.icsk_user_timeout
+    user_timeout = tcp_user_timeout(sk)
     if user_timeout:
         # without user timeout the peer is alive as long as it acknowledges
         if rtx_delta * NSEC_PER_MSEC > user_timeout and rcv_delta > user_timeout:
@@ -447,14 +450,14 @@ def tcp_retransmit_timer(sk: TcpSock) -> None:
     # Double the RTO, but for the first SYNs and for thin streams.
     if (
         sk.sk_state == TCP_ESTABLISHED
-        and (sk.thin_lto or net.ipv4.sysctl_tcp_thin_linear_timeouts)
+        and ((sk.tcp_cold is not None and sk.tcp_cold.thin_lto) or net.ipv4.sysctl_tcp_thin_linear_timeouts)
         and tcp_stream_is_thin(sk)
         and sk.icsk_retransmits <= TCP_THIN_LINEAR_RETRIES
     ):
         sk.icsk_backoff = 0
         rto = ((sk.srtt_us >> 3) + sk.rttvar_us) * 1000
         sk.icsk_rto = max(min(rto, tcp_rto_max(sk)), tcp_rto_min(sk))
-    elif sk.sk_state != TCP_SYN_SENT or sk.total_rto > net.ipv4.sysctl_tcp_syn_linear_timeouts:
+    elif sk.sk_state != TCP_SYN_SENT or tcp_loss_stats(sk).total_rto > net.ipv4.sysctl_tcp_syn_linear_timeouts:
         sk.icsk_backoff += 1
         sk.icsk_rto = min(sk.icsk_rto << 1, tcp_rto_max(sk))
     inet_csk_reset_xmit_timer(sk, ICSK_TIME_RETRANS, tcp_clamp_rto_to_user_timeout(sk))
@@ -470,7 +473,7 @@ def tcp_probe_timer(sk: TcpSock) -> None:
         sk.icsk_probes_tstamp = 0
         return
     # RFC 1122, 4.2.2.17: the connection stays open as long as the peer answers, unless the user said otherwise.
-    user_timeout = sk.icsk_user_timeout
+    user_timeout = tcp_user_timeout(sk)
     now = sk.kernel.now
     if not sk.icsk_probes_tstamp:
         sk.icsk_probes_tstamp = now
@@ -570,7 +573,7 @@ def _tcp_keepalive(sk: TcpSock) -> None:
         return
     tcp_mstamp_refresh(sk)
     if sk.sk_state == TCP_FIN_WAIT2 and sock_flag(sk, SOCK_DEAD):
-        if sk.linger2 >= 0:
+        if tcp_linger2(sk) >= 0:
             tmo = tcp_fin_time(sk) - TCP_TIMEWAIT_LEN
             if tmo > 0:
                 tcp_minisocks.tcp_time_wait(sk, TCP_FIN_WAIT2, tmo)
@@ -587,7 +590,7 @@ def _tcp_keepalive(sk: TcpSock) -> None:
     elapsed = keepalive_time_elapsed(sk)
     when = keepalive_time_when(sk)
     if elapsed >= when:
-        user_timeout = sk.icsk_user_timeout
+        user_timeout = tcp_user_timeout(sk)
         # TCP_USER_TIMEOUT overrides the number of probes.
         if (user_timeout and elapsed >= user_timeout and sk.icsk_probes_out > 0) or (
             not user_timeout and sk.icsk_probes_out >= keepalive_probes(sk)
