@@ -78,6 +78,8 @@ def check_net(net: Net) -> list[str]:
     if sock_inuse_get(net):
         left.append(f"{sock_inuse_get(net)} socks in use")
     if hasattr(net, "ipv4"):
+        if net.ipv4.no_packets.qlen:
+            left.append("packets in the queue of socks that never queued anything")
         if net.ipv4.tw_count:
             left.append(f"tw_count {net.ipv4.tw_count}")
         fqdir = net.ipv4.fqdir

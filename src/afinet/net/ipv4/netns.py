@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
+from afinet.net.core.skbuff import SkBuffHead
 from afinet.net.ipv4.inetpeer import InetPeerBase
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class NetnsIpv4:
         self.peers: InetPeerBase = InetPeerBase()
         self.icmp_global_credit: int = 0
         self.icmp_global_stamp: int = 0  # ns
+        self.no_packets: SkBuffHead = SkBuffHead()  # the queues of TCP socks that never queued anything: always empty
         self.tw_count: int = 0  # TIME_WAIT socks (tcp_death_row)
         self.inet_addr_lst: dict[int, list[InIfaddr]] = {}  # by local address
         self.dev_addr_genid: int = 0  # moves with every change of an address

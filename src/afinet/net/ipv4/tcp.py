@@ -103,6 +103,7 @@ from afinet.net.ipv4.tcp_sock import (
     TcpSock,
     after,
     tcp_cold,
+    tcp_write_queue,
 )
 from afinet.uapi.errno import EAGAIN, ECONNABORTED, ECONNRESET, EINVAL, EIOCBQUEUED, ENOENT, ENOIOCTLCMD, EPIPE
 from afinet.uapi.eventpoll import (
@@ -476,7 +477,7 @@ def tcp_sendmsg_locked(sk: TcpSock, msg: MsgHdr, size: int) -> int:
     if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
         return _sendmsg_error(sk, msg, flags, -EPIPE, copied, mss_now, size_goal)
     data = msg.msg_data
-    queue = sk.sk_write_queue
+    queue = tcp_write_queue(sk)
     made = 0
     while copied < size:
         skb = queue.tail

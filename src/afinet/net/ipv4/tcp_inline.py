@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC
-from afinet.net.core.skbuff import SkBuff, consume_skb, skb_append, skb_queue_tail, skb_unlink
+from afinet.net.core.skbuff import SkBuff, consume_skb, skb_append, skb_unlink
 from afinet.net.core.sock import Sock, sk_mem_uncharge
 from afinet.net.ipv4.inet_sock import (
     ICSK_ACK_PUSHED,
@@ -493,10 +493,6 @@ def tcp_rtx_queue_head(sk: TcpSock) -> SkBuff | None:
 
 def tcp_rtx_queue_tail(sk: TcpSock) -> SkBuff | None:
     return None if sk.tcp_rtx_queue is None else sk.tcp_rtx_queue.tail
-
-
-def tcp_add_write_queue_tail(sk: TcpSock, skb: SkBuff) -> None:
-    skb_queue_tail(sk.sk_write_queue, skb)
 
 
 def tcp_insert_write_queue_after(after_skb: SkBuff, skb: SkBuff, sk: TcpSock) -> None:

@@ -106,6 +106,7 @@ from afinet.net.ipv4.tcp_sock import (
     TcpSock,
     after,
     before,
+    tcp_write_queue,
 )
 from afinet.uapi.errno import ECONNREFUSED, EHOSTUNREACH
 from afinet.uapi.rtnetlink import RTAX_INITRWND, RTAX_WINDOW
@@ -443,6 +444,8 @@ def tcp_queue_skb(sk: TcpSock, skb: SkBuff) -> None:
 def tcp_add_write_queue_tail(sk: TcpSock, skb: SkBuff) -> None:
     q = sk.sk_write_queue
     tail = q.tail
+    if tail is None:
+        q = tcp_write_queue(sk)
     skb.list = q
     skb.prev = tail
     skb.next = None

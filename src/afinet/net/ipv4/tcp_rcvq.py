@@ -96,6 +96,7 @@ from afinet.net.ipv4.tcp_sock import (
     after,
     before,
     tcp_loss_stats,
+    tcp_receive_queue,
 )
 from afinet.uapi.rtnetlink import RTAX_QUICKACK
 from afinet.uapi.snmp import (
@@ -559,6 +560,8 @@ def tcp_queue_rcv(sk: TcpSock, skb: SkBuff) -> bool:
     sk.rcv_nxt = end_seq
     if eaten:
         return True
+    if tail is None:
+        queue = tcp_receive_queue(sk)
     skb_queue_tail(queue, skb)
     if skb.destructor != DESTRUCTOR_NONE:
         skb_set_owner_r(skb, sk)
@@ -622,7 +625,7 @@ def tcp_ofo_queue(sk: TcpSock) -> None:
         if eaten:
             consume_skb(skb)
         else:
-            skb_queue_tail(sk.sk_receive_queue, skb)
+            skb_queue_tail(tcp_receive_queue(sk), skb)
         if fin:
             tcp_fin(sk)  # which purges the rest
             return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from afinet.kernel.softirq import TASKLET_SOFTIRQ, raise_softirq
 from afinet.net.core import sock as sock_mod
 from afinet.net.core import stream
+from afinet.net.core.skbuff import SkBuffHead
 from afinet.net.core.sock import SockCommon
 from afinet.net.ipv4.inet_sock import InetConnectionSock, InetRequestSock
 
@@ -262,6 +263,9 @@ class TcpSock(InetConnectionSock):
 
     def __init__(self, net: Net, family: int, prot: Proto) -> None:
         super().__init__(net, family, prot)
+        # Made when something is first queued: an idle connection has none.
+        self.sk_receive_queue = net.ipv4.no_packets
+        self.sk_write_queue = net.ipv4.no_packets
         # RFC 9293's variables
         self.rcv_nxt: int = 0
         self.copied_seq: int = 0  # head of what the program has not read yet
@@ -493,6 +497,24 @@ class TcpTimewaitSock(SockCommon):
 def _wmem_gone(sk: TcpSock) -> None:
     # not in the class, where Python would mangle the name
     sock_mod.__sk_free(sk)
+
+
+def tcp_receive_queue(tp: TcpSock) -> SkBuffHead:
+    """sk_receive_queue to put something in."""
+    queue = tp.sk_receive_queue
+    if queue is tp.sk_net.ipv4.no_packets:
+        queue = SkBuffHead()
+        tp.sk_receive_queue = queue
+    return queue
+
+
+def tcp_write_queue(tp: TcpSock) -> SkBuffHead:
+    """sk_write_queue to put something in."""
+    queue = tp.sk_write_queue
+    if queue is tp.sk_net.ipv4.no_packets:
+        queue = SkBuffHead()
+        tp.sk_write_queue = queue
+    return queue
 
 
 def tcp_loss_stats(tp: TcpSock) -> TcpLossStats:
