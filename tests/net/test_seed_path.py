@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from afinet.fs.file import File
+from afinet.fs.file import File, fd_install
 from afinet.init import syscalls
 from afinet.init.main import new_task
 from afinet.kernel.task import Cred, Task
@@ -47,7 +47,7 @@ from afinet.net.ipv4.af_inet import (
     inet_register_protosw,
     inet_unregister_protosw,
 )
-from afinet.net.ipv4.inet_sock import InetSock
+from afinet.net.ipv4.inet_sock import INET_FLAGS_IS_ICSK, InetSock
 from afinet.net.ipv4.ip_fib import FIB_LOOKUP_NOREF, FibResult
 from afinet.net.ipv4.ping import PingProto
 from afinet.net.ipv4.raw import RawProto
@@ -225,7 +225,7 @@ def test_inetsw_array_has_four_entries_and_their_flags_are_honoured(p: Pair) -> 
         sock = make(p.ta, kind, protocol)
         sk = inet(sock)
         assert sk.sk_reuse == reuse  # INET_PROTOSW_REUSE
-        assert (sk.inet_flags >> af_inet.INET_FLAGS_IS_ICSK & 1 == 1) == icsk  # INET_PROTOSW_ICSK
+        assert (sk.inet_flags >> INET_FLAGS_IS_ICSK & 1 == 1) == icsk  # INET_PROTOSW_ICSK
         socket.sock_release(sock)
 
 
@@ -373,7 +373,7 @@ def test___sys_connect_finds_the_socket_and_then_looks_at_the_address(p: Pair) -
     there = pack_sockaddr_in(B, 80)
     assert socket.__sys_connect(p.ta, Kiocb(), 99, there) == -EBADF
     assert socket.sockfd_lookup_light(p.ta, 99) == (-EBADF, None)
-    syscalls.fs_file.fd_install(p.ta.files, 4, File(p.kernel, O_RDWR), False)
+    fd_install(p.ta.files, 4, File(p.kernel, O_RDWR), False)
     assert socket.sockfd_lookup_light(p.ta, 4) == (-ENOTSOCK, None)
     assert socket.__sys_connect(p.ta, Kiocb(), 4, there) == -ENOTSOCK
     err, sock = socket.sockfd_lookup_light(p.ta, fd)
