@@ -33,6 +33,39 @@ def run(scenario: str, args: tuple[str, ...], seed: int | None, pcap: str | None
     sys.exit(launch(scenario, list(args), seed, pcap, as_json))
 
 
+@afinet.command(context_settings={"ignore_unknown_options": True})
+@click.option("--tun", "name", required=True, metavar="NAME", help="The device: one that exists, or a new one.")
+@click.option("--address", required=True, metavar="A/P", help="The program's address, like 10.9.0.2/24.")
+@click.option("--tap", is_flag=True, help="A TAP device, with Ethernet frames, instead of a TUN device.")
+@click.option("--mtu", type=int, help="Default: the device's own.")
+@click.option("--route", "routes", multiple=True, metavar="ROUTE", help="Like '10.1.0.0/16 via 10.9.0.1'; may be repeated.")
+@click.option("--gateway", metavar="A", help="Where everything else goes; on a new device, the host's own address.")
+@click.option("--pcap", metavar="FILE", help="Write what the device sends and receives to FILE (pcapng); - is standard output.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
+def up(
+    name: str,
+    address: str,
+    tap: bool,
+    mtu: int | None,
+    routes: tuple[str, ...],
+    gateway: str | None,
+    pcap: str | None,
+    command: tuple[str, ...],
+) -> None:
+    """Run COMMAND, a Python program, with its IPv4 sockets on a TUN or TAP device.
+
+    COMMAND is a script, or `python` with a script, -m MODULE or -c TEXT; it runs in this process. The host reaches it at A, and it
+    reaches the host at the device's own address there: on a new device the gateway, or the first other one of the subnet.
+    """
+    from afinet.runner.hostio import HostError
+    from afinet.tools.up import UpError, launch
+
+    try:
+        sys.exit(launch(name, address, list(command), tap, mtu, routes, gateway, pcap))
+    except (HostError, UpError) as e:
+        raise click.ClickException(str(e)) from None
+
+
 def main() -> int:
     afinet(prog_name="afinet")
     return 0

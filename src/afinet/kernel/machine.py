@@ -45,6 +45,9 @@ class KernelRunner:
 
     __slots__ = ()
 
+    def sync(self, kernel: Kernel) -> None:
+        """A system call is about to be made from where the clock may be late: bring `kernel.now` up to date."""
+
     def deadline_moved(self, kernel: Kernel, when: int) -> None:
         """A call from outside `run` armed a timer for `when` (ns), earlier than `next_timer` said."""
 

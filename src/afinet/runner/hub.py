@@ -175,6 +175,10 @@ class HubKernel(KernelRunner):
         self.kernel: Kernel = kernel
         self.event: KernelEvent = KernelEvent(self)
 
+    def sync(self, kernel: Kernel) -> None:
+        if kernel.now < self.hub.now:
+            kernel.now = self.hub.now
+
     def deadline_moved(self, kernel: Kernel, when: int) -> None:
         event = self.event
         if event.when < 0 or when < event.when:

@@ -32,6 +32,8 @@ from afinet.runner.hub import HUB_IDLE, HUB_STOPPED, HUB_TIME, Event, Hub
 
 _allocate_lock = real._thread.allocate_lock
 
+# A program sees a descriptor n of its simulated process as FD_BASE + n: above what a host hands out, and the same in each run.
+FD_BASE = 1 << 20
 # The idents of simulated threads: from here up by one, the same in each run. No pthread_t is so small and so odd.
 IDENT_BASE = 1 << 20
 # How many events between two returns of the hub to the interpreter, and between two collections of garbage.
@@ -326,6 +328,8 @@ class VirtualRunner:
         self.driving = False
         self.resolver: Resolver | None = None
         self.default_timeout: dict[int, float] = {}  # id of a process -> socket.setdefaulttimeout
+        self.host_families: tuple[int, ...] = ()  # families that are left to the host: none here
+        self.numbers: dict[int, int] = {}  # real descriptors that stand for simulated ones: none here
         self._next_gc = GC_YOUNG
         self._next_full = GC_FULL
 
@@ -343,6 +347,10 @@ class VirtualRunner:
         self.threads[id(process)] = self.threads.get(id(process), 0) + 1
         self.hub.ready.append(task)
         return task
+
+    def show(self, process: Task, fd: int) -> int:
+        """The number by which the program knows descriptor `fd` of its process."""
+        return fd + FD_BASE
 
     def finished(self, task: SimTask) -> None:
         """`task` has ended; the last one of a process takes the process with it."""

@@ -24,8 +24,7 @@ from afinet.kernel.task import Task
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.kernel.wait import Kiocb
 from afinet.runner import real
-from afinet.runner.hub import HubKernel
-from afinet.runner.virtual import current_task
+from afinet.runner.virtual import FD_BASE, SimTask, current_task
 from afinet.stdlib import netdb
 from afinet.uapi.errno import EAFNOSUPPORT, EAGAIN, ECONNRESET, EINPROGRESS, EIOCBQUEUED, EISCONN
 from afinet.uapi.eventpoll import POLLERR, POLLIN, POLLOUT
@@ -55,10 +54,15 @@ gaierror = _real.gaierror
 herror = _real.herror
 has_ipv6 = _real.has_ipv6
 
-# A program sees a descriptor n of its simulated process as FD_BASE + n: above what a host hands out, and the same in each run.
-FD_BASE = 1 << 20
 # A send that may be cut short (a time limit is set) copies no more than this at a time.
 CHUNK = 256 * 1024
+
+
+def own_fd(me: SimTask, fd: int) -> int:
+    """The process's own number of what the program calls `fd`; -1 for one of the host's, and what is out of range as it is."""
+    if fd >= FD_BASE:
+        return fd - FD_BASE
+    return me.runner.numbers.get(fd, -1) if fd >= 0 else fd - FD_BASE
 
 
 def os_error(err: int) -> OSError:
@@ -124,7 +128,7 @@ class socket(_Real):
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
         me = current_task()
-        if me is None or (fileno is not None and 0 <= fileno < FD_BASE):
+        if me is None or (own_fd(me, fileno) == -1 if fileno is not None else family in me.runner.host_families):
             _Real.__init__(self, family, type, proto, fileno)
             return
         sys.audit("socket.__new__", self, family, type, proto)
@@ -134,7 +138,7 @@ class socket(_Real):
                 raise TypeError("integer argument expected, got float")
             if fileno < 0:
                 raise ValueError("negative file descriptor")
-            fd = fileno - FD_BASE
+            fd = own_fd(me, fileno)
             values = []
             for given, optname in ((family, SO_DOMAIN), (type, SO_TYPE), (proto, SO_PROTOCOL)):
                 err, value = syscalls.sys_getsockopt(task, fd, SOL_SOCKET, optname, 4)
@@ -200,10 +204,9 @@ class socket(_Real):
         """The process, its machine's clock on time. Only a call from outside the process can find it late."""
         task = self._task
         assert task is not None
-        kernel = task.kernel
-        runner = kernel.runner
-        if isinstance(runner, HubKernel) and kernel.now < runner.hub.now:
-            kernel.now = runner.hub.now
+        runner = task.kernel.runner
+        if runner is not None:
+            runner.sync(task.kernel)
         return task
 
     def _wait(self, iocb: Kiocb, what: str) -> None:
@@ -276,7 +279,10 @@ class socket(_Real):
     def fileno(self) -> int:
         if self._task is None:
             return _Real.fileno(self)
-        return self._fd + FD_BASE if self._fd >= 0 else -1
+        if self._fd < 0:
+            return -1
+        me = current_task()
+        return me.runner.show(self._task, self._fd) if me is not None else self._fd + FD_BASE
 
     def detach(self) -> int:
         if self._task is None:
@@ -676,27 +682,28 @@ def setdefaulttimeout(timeout: float | None, /) -> None:
 
 def close(fd: int, /) -> None:
     me = current_task()
-    if me is None or 0 <= fd < FD_BASE:
+    if me is None or (own := own_fd(me, fd)) == -1:
         _real.close(fd)
         return
-    err = _finish_close(me.process, fd - FD_BASE)
+    err = _finish_close(me.process, own)
     if err < 0 and err != -ECONNRESET:
         raise os_error(err)
 
 
 def dup(fd: int, /) -> int:
     me = current_task()
-    if me is None or 0 <= fd < FD_BASE:
+    if me is None or (own := own_fd(me, fd)) == -1:
         return _real.dup(fd)
-    new = syscalls.sys_fcntl(me.process, fd - FD_BASE, F_DUPFD_CLOEXEC, 0)
+    new = syscalls.sys_fcntl(me.process, own, F_DUPFD_CLOEXEC, 0)
     if new < 0:
         raise os_error(new)
-    return new + FD_BASE
+    return me.runner.show(me.process, new)
 
 
 def socketpair(family: int | None = None, type: int = SOCK_STREAM, proto: int = 0, /) -> tuple[socket, socket]:
     """Two connected sockets. There is no AF_UNIX in a simulated host today: a pair there is a TCP connection over its `lo`."""
-    if current_task() is None:
+    me = current_task()
+    if me is None or me.runner.host_families:
         pair = _real.socketpair(*([] if family is None else [family, type, proto]))
         return _adopt(pair[0]), _adopt(pair[1])
     if type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC) != SOCK_STREAM or family not in (None, AF_INET, getattr(_real, "AF_UNIX", None)):

@@ -13,7 +13,7 @@ from afinet.init import syscalls
 from afinet.kernel.wait import Kiocb
 from afinet.runner import real
 from afinet.runner.virtual import SimTask, current_task
-from afinet.stdlib._socket import FD_BASE, buffer_bytes, os_error
+from afinet.stdlib._socket import buffer_bytes, os_error, own_fd
 from afinet.stdlib._socket import close as _close
 from afinet.stdlib._socket import dup as _dup
 from afinet.uapi.errno import EAGAIN, EIOCBQUEUED, ESPIPE
@@ -24,7 +24,8 @@ globals().update({k: v for k, v in vars(_os).items() if not k.startswith("__")})
 
 def _simulated(fd: Any) -> SimTask | None:
     """The calling task, if `fd` is one of its simulated descriptors."""
-    return current_task() if isinstance(fd, int) and fd >= FD_BASE else None
+    me = current_task()
+    return me if me is not None and isinstance(fd, int) and fd >= 0 and own_fd(me, fd) >= 0 else None
 
 
 def _check(me: SimTask, err: int) -> int:
@@ -41,7 +42,7 @@ def read(fd: int, n: int, /) -> bytes:
         return _real["read"](fd, n)  # type: ignore[no-any-return]
     iocb = Kiocb()
     while True:
-        count, pieces = syscalls.sys_read(me.process, iocb, fd - FD_BASE, n)
+        count, pieces = syscalls.sys_read(me.process, iocb, own_fd(me, fd), n)
         if count != -EIOCBQUEUED:
             break
         me.wait_iocb(iocb, "read()", fd)
@@ -55,7 +56,7 @@ def write(fd: int, data: Any, /) -> int:
         return _real["write"](fd, data)  # type: ignore[no-any-return]
     whole = buffer_bytes(data)
     iocb = Kiocb()
-    while (n := syscalls.sys_write(me.process, iocb, fd - FD_BASE, whole)) == -EIOCBQUEUED:
+    while (n := syscalls.sys_write(me.process, iocb, own_fd(me, fd), whole)) == -EIOCBQUEUED:
         me.wait_iocb(iocb, "write()", fd)
     return _check(me, n)
 
@@ -74,7 +75,7 @@ def dup(fd: int, /) -> int:
 
 
 def _fcntl(me: SimTask, fd: int, cmd: int, arg: int) -> int:
-    return _check(me, syscalls.sys_fcntl(me.process, fd - FD_BASE, cmd, arg))
+    return _check(me, syscalls.sys_fcntl(me.process, own_fd(me, fd), cmd, arg))
 
 
 def get_inheritable(fd: int, /) -> bool:

@@ -13,8 +13,8 @@ from afinet.init import syscalls
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.kernel.wait import Kiocb
 from afinet.runner import real
-from afinet.runner.virtual import SimTask, current_task
-from afinet.stdlib._socket import FD_BASE, os_error
+from afinet.runner.virtual import FD_BASE, SimTask, current_task
+from afinet.stdlib._socket import os_error
 from afinet.uapi.errno import EIOCBQUEUED
 
 _real = real.select

@@ -1,0 +1,637 @@
+"""The threaded runner: one Kernel in real time, for a process whose threads are ordinary threads. Leader and followers.
+
+One lock guards the stack. A thread makes its system calls under it (`Calls`); one that has to wait does not sleep on a condition
+that another thread must signal, it becomes the *driver*: it polls the devices and the earliest timer, runs the stack until its own
+condition holds, and hands the lead on (`ThreadedRunner.wait`). So a thread that waits for a packet is the one that reads it: no
+hand-over of the GIL in between. Threads that wait while another leads are followers, each on a gate of its own.
+
+While nobody waits, a background thread drives, so that a program that computes still acknowledges, retransmits and accepts. It
+takes over only when nobody has led for GRACE, and a thread that comes to wait takes the lead from it at once.
+
+Signals: a Python signal handler that raises must not do so inside the stack. `Calls` and the drivers tell `inside`, and
+stdlib/realtime.py has the handlers wait for the end of the call; a thread in poll() is outside, and is interrupted.
+
+At the end of the process `linger` drives on until everything that was sent is acknowledged, LINGER_LIMIT at most.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+from afinet.drivers.tun import TUN_BUDGET, TunOps, tun_poll, tun_wake
+from afinet.fs.file import fdget, iocb_release
+from afinet.init import syscalls
+from afinet.kernel.machine import Kernel, KernelRunner
+from afinet.kernel.task import Task
+from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_SEC
+from afinet.kernel.wait import WQ_FLAG_EXCLUSIVE, Kiocb, WaitQueueEntry, WaitQueueHead, add_wait_queue, remove_wait_queue
+from afinet.net.core.link_watch import netif_carrier_off
+from afinet.net.core.netdevice import NetDevice
+from afinet.net.ipv4.tcp_sock import TcpSock
+from afinet.runner import real
+from afinet.runner.readiness import Descriptor
+from afinet.uapi.tcp import TCP_CLOSING, TCP_FIN_WAIT1, TCP_LAST_ACK
+
+os = real.os
+_allocate_lock = real._thread.allocate_lock
+_get_ident = real._thread.get_ident
+_monotonic_ns = real.time.monotonic_ns
+_sleep = real.time.sleep
+
+# How long (s) nobody may have driven before the background thread does: longer than a program thinks between two calls that wait.
+GRACE = 0.005
+# How long (ns) a process that has ended goes on for the acknowledgement of what it sent.
+LINGER_LIMIT = 60 * NSEC_PER_SEC
+# What a driver gives a thread that wants the lock (s): locks are not fair.
+YIELD = 0.00005
+
+POLLIN, POLLOUT, POLLERR, POLLHUP, POLLNVAL = 1, 4, 8, 16, 32
+
+
+class Waiting:
+    """One call that waits, or the background thread. `gate` is what a follower's thread sleeps on."""
+
+    __slots__ = ("deadline", "gate", "woken")
+
+    def __init__(self, deadline: int) -> None:
+        self.deadline = deadline
+        self.woken = False
+        self.gate: Any = None
+
+    def wake(self) -> bool:
+        """Called with the lock held. False if it has been woken already: an exclusive wake-up goes on to the next."""
+        if self.woken:
+            return False
+        self.woken = True
+        self.open_gate()
+        return True
+
+    def open_gate(self) -> None:
+        gate = self.gate
+        if gate is not None:
+            self.gate = None
+            gate.release()
+
+
+class _Entry(WaitQueueEntry):
+    """A waiting call's entry on a wait queue."""
+
+    __slots__ = ("mask", "waiting")
+
+    def __init__(self, waiting: Waiting, mask: int, flags: int) -> None:
+        super().__init__(flags)
+        self.waiting = waiting
+        self.mask = mask
+
+    def func(self, key: int) -> bool:
+        if key and self.mask and not key & self.mask:
+            return False
+        return self.waiting.wake()
+
+
+class Poller:
+    """A poll object with a descriptor of its own to wake it up by."""
+
+    def __init__(self) -> None:
+        self.poll = real.select.poll()
+        self.until = -1  # when (ns) the poll that is going on ends by itself; -1: there is none
+        self.kicked = False
+        if hasattr(os, "eventfd"):
+            self.receive = self.send = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            self.receive, self.send = os.pipe()
+            os.set_blocking(self.receive, False)
+        self.poll.register(self.receive, POLLIN)
+
+    def kick(self) -> None:
+        """Have the poll end; if there is none, the next one. Called with the lock held."""
+        if not self.kicked:
+            self.kicked = True
+            os.write(self.send, b"\1\0\0\0\0\0\0\0")
+
+    def drain(self) -> None:
+        self.kicked = False
+        os.read(self.receive, 8)
+
+    def close(self) -> None:
+        os.close(self.receive)
+        if self.send != self.receive:
+            os.close(self.send)
+
+
+def _milliseconds(until: int, now: int) -> int | None:
+    """poll()'s argument for a deadline (ns), rounded up: a timer is never early."""
+    if until >= MAX_SCHEDULE_TIMEOUT:
+        return None
+    left = until - now
+    return min(-(-left // 1_000_000), 1 << 30) if left > 0 else 0
+
+
+class RealKernel(KernelRunner):
+    """A Kernel's way to its runner."""
+
+    def __init__(self, runner: ThreadedRunner) -> None:
+        super().__init__()
+        self.runner = runner
+
+    def sync(self, kernel: Kernel) -> None:
+        self.runner.acquire()
+        kernel.now = max(kernel.now, self.runner.now())
+        self.runner.release()
+
+    def deadline_moved(self, kernel: Kernel, when: int) -> None:
+        self.runner.deadline_moved(when)
+
+
+class ThreadedRunner:
+    """The driver of `kernel`. `attach` the devices, `start` the background thread, give tasks to the program's threads."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        # The Kernel's clock goes on from where it stands, whatever the host's monotonic clock counts from.
+        self.offset = kernel.now - _monotonic_ns()
+        kernel.boot_time = real.time.time_ns() - self.now()
+        kernel.runner = RealKernel(self)
+        self.lock = _allocate_lock()
+        self.owner = 0  # the thread that holds the lock
+        self.queue: list[int] = []  # one item for each thread that waits for the lock
+        self.main = _get_ident()
+        self.inside = False  # the main thread holds the lock, or is about to
+        self.signals: deque[Callable[[], None]] = deque()  # what came while it did
+        self.deferred: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self.devices: dict[int, NetDevice] = {}  # by descriptor
+        self.polled: dict[int, int] = {}  # descriptor -> what the pollers ask of it
+        self.leader: Waiting | None = None
+        self.turns = 0  # how often somebody has taken the lead
+        self.followers: deque[Waiting] = deque()
+        self.foreground = Poller()
+        self.background = Poller()
+        self.polling: Poller | None = None
+        self._background = Waiting(MAX_SCHEDULE_TIMEOUT)
+        self._parked = False
+        self._parking = real.select.poll()
+        self._parking.register(self.background.receive, POLLIN)
+        self._running = False
+        self._stopping = False
+        self._ended = _allocate_lock()
+        self.budget = 1
+        # Real descriptors of the program's files: by the process's own number, and the other way round.
+        self.descriptors: dict[int, Descriptor] = {}
+        self.numbers: dict[int, int] = {}
+        # What the stand-ins ask of a runner.
+        self.default_timeout: dict[int, float] = {}
+        self.resolver: HostResolver | None = HostResolver()
+        self.host_families: tuple[int, ...] = tuple(
+            int(getattr(real._socket, name)) for name in ("AF_UNIX", "AF_ALG", "AF_VSOCK") if hasattr(real._socket, name)
+        )
+
+    def now(self) -> int:
+        """The Kernel's CLOCK_MONOTONIC (ns)."""
+        return _monotonic_ns() + self.offset
+
+    # -- the lock ------------------------------------------------------------------------------------------------------
+
+    def acquire(self) -> None:
+        me = _get_ident()
+        if me == self.main:
+            self.inside = True
+        if not self.lock.acquire(False):
+            self.queue.append(me)
+            try:
+                self.lock.acquire()
+            finally:
+                self.queue.pop()
+        self.owner = me
+
+    def release(self) -> None:
+        """Let the lock go; what had to wait for that (finalizers, signal handlers) is called, and may raise."""
+        me = _get_ident()
+        if self.owner != me:
+            return
+        while self.deferred:
+            fn, args = self.deferred.popleft()
+            fn(*args)
+        self.owner = 0
+        self.lock.release()
+        if me == self.main:
+            self.inside = False
+            while self.signals:
+                self.signals.popleft()()
+
+    def deadline_moved(self, when: int) -> None:
+        """A system call armed an earlier timer: if a driver sleeps for longer, wake it."""
+        poller = self.polling
+        if poller is not None and when < poller.until:
+            poller.kick()
+
+    # -- waiting -------------------------------------------------------------------------------------------------------
+
+    def wait(self, me: Waiting) -> None:
+        """Until `me` is woken or its time is over. With the lock held; it is let go meanwhile, and held again at the end."""
+        try:
+            while not me.woken and me.deadline > self.now():
+                leader = self.leader
+                if leader is None or leader is self._background:
+                    self.leader = me
+                    self.turns += 1
+                    if leader is not None:
+                        self.background.kick()  # it is to let go
+                    self.drive(me, self.foreground)
+                else:
+                    self._follow(me)
+        finally:
+            if self.owner != _get_ident():
+                self.acquire()  # a signal at an unlucky instant
+            if self.leader is me:
+                self.leader = None
+            if self.leader is None:
+                self._hand_on()
+
+    def _follow(self, me: Waiting) -> None:
+        gate = me.gate = _allocate_lock()
+        gate.acquire()
+        self.followers.append(me)
+        try:
+            self.release()
+            timeout = -1.0
+            if me.deadline < MAX_SCHEDULE_TIMEOUT:
+                timeout = min(max(me.deadline - self.now(), 0) / 1e9, real._thread.TIMEOUT_MAX)
+            gate.acquire(True, timeout)
+        finally:
+            self.acquire()
+            me.gate = None
+            if me in self.followers:
+                self.followers.remove(me)
+
+    def _hand_on(self) -> None:
+        """Nobody leads: give it to the follower who has waited longest, or let the background thread see to it."""
+        while self.followers:
+            follower = self.followers.popleft()
+            if follower.gate is not None:
+                follower.open_gate()
+                return
+        if self._parked:
+            self._parked = False
+            self.background.kick()
+
+    def drive(self, me: Waiting, poller: Poller) -> None:
+        """Run the stack while `me` leads and waits. With the lock held."""
+        kernel = self.kernel
+        while True:
+            now = self.now()
+            deadline = kernel.run(now)
+            if me.woken or me.deadline <= now or self.leader is not me:
+                return
+            self._poll(me, poller, min(deadline, me.deadline), now)
+
+    def _poll(self, me: Waiting, poller: Poller, until: int, now: int) -> None:
+        """Wait for a device or for `until` (ns), without the lock; then take in what has come."""
+        for fd, dev in self.devices.items():
+            wanted = POLLIN | POLLOUT if dev.queue_stopped else POLLIN
+            if wanted != self.polled[fd]:
+                self._ask(fd, wanted)
+        poller.until = until
+        self.polling = poller
+        timeout = 0 if self.kernel.softirq_pending else _milliseconds(until, now)
+        ready: list[tuple[int, int]] = []
+        try:
+            self.release()
+            if self.queue:
+                _sleep(YIELD)
+            ready = poller.poll.poll(timeout)
+        finally:
+            self.acquire()
+            poller.until = -1
+            if self.polling is poller:
+                self.polling = None
+        for fd, events in ready:
+            if fd == poller.receive:
+                poller.drain()
+            else:
+                self._serve(fd, events)
+
+    def _ask(self, fd: int, events: int) -> None:
+        self.polled[fd] = events
+        self.foreground.poll.register(fd, events)
+        self.background.poll.register(fd, events)
+
+    def _serve(self, fd: int, events: int) -> None:
+        """A device has something. Reading goes on for as long as it gets more each time: one packet at first, so that a lone one
+        costs no second, futile read; TUN_BUDGET in a stream."""
+        dev = self.devices.get(fd)
+        if dev is None:
+            return
+        if events & POLLOUT and dev.queue_stopped:
+            tun_wake(dev)
+        if events & POLLIN:
+            budget = self.budget
+            if tun_poll(dev, budget) == budget:
+                self.budget = min(2 * budget, TUN_BUDGET)
+            else:
+                self.budget = max(budget // 2, 1)
+        elif events & (POLLERR | POLLHUP | POLLNVAL):
+            # The device has been taken away.
+            del self.devices[fd]
+            del self.polled[fd]
+            self.foreground.poll.unregister(fd)
+            self.background.poll.unregister(fd)
+            netif_carrier_off(dev)
+
+    # -- the background thread -----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Have the background thread drive whenever nobody else does."""
+        if not self._running:
+            self._running = True
+            self._ended.acquire()
+            real._thread.start_new_thread(self._in_background, ())
+
+    def _in_background(self) -> None:
+        me = self._background
+        self.acquire()
+        try:
+            while not self._stopping:
+                if self.leader is me:
+                    self.drive(me, self.background)
+                elif self.leader is not None:
+                    self._parked = True
+                    self._park(None)
+                    self._parked = False
+                else:
+                    turns = self.turns
+                    self._park(GRACE * 1000)
+                    if self.leader is None and self.turns == turns:
+                        self.leader = me
+        finally:
+            if self.leader is me:
+                self.leader = None
+            self.release()
+            self._ended.release()
+
+    def _park(self, timeout: float | None) -> None:
+        self.release()
+        try:
+            ready = self._parking.poll(timeout)
+        finally:
+            self.acquire()
+        if ready:
+            self.background.drain()
+
+    # -- devices -------------------------------------------------------------------------------------------------------
+
+    def attach(self, dev: NetDevice) -> None:
+        """Drive `dev`, a device of drivers/tun.py whose I/O object has a fileno()."""
+        ops = dev.netdev_ops
+        assert isinstance(ops, TunOps)
+        fd: int = cast(Any, ops.io).fileno()
+        self.acquire()
+        try:
+            self.devices[fd] = dev
+            self._ask(fd, POLLIN)
+            if self.polling is not None:
+                self.polling.kick()
+        finally:
+            self.release()
+
+    def once(self) -> None:
+        """Take in what there is, and do what is due, without waiting."""
+        self.acquire()
+        try:
+            for dev in list(self.devices.values()):
+                tun_poll(dev, TUN_BUDGET)
+            self.kernel.run(self.now())
+        finally:
+            self.release()
+
+    # -- descriptors ---------------------------------------------------------------------------------------------------
+
+    def show(self, task: Task, fd: int) -> int:
+        """A real descriptor of the host in the readiness of the process's own `fd`; the same one at each call."""
+        known = self.descriptors.get(fd)
+        if known is None:
+            self.acquire()
+            try:
+                file = fdget(task.files, fd)
+                if file is None:
+                    return -1
+                known = self.descriptors[fd] = Descriptor(file)
+                self.numbers[known.fileno()] = fd
+            finally:
+                self.release()
+        return known.fileno()
+
+    def forget(self, fd: int) -> None:
+        """`fd` is being closed."""
+        known = self.descriptors.pop(fd, None)
+        if known is not None:
+            del self.numbers[known.fileno()]
+            known.close()
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def exit(self, task: Task) -> None:
+        """The process ends: its descriptors are closed, as at the end of any process."""
+        for fd in list(self.descriptors):
+            self.forget(fd)
+        self.acquire()
+        try:
+            self.kernel.now = max(self.kernel.now, self.now())
+            syscalls.sys_exit(task)
+        finally:
+            self.release()
+
+    def linger(self, limit: int = LINGER_LIMIT) -> bool:
+        """Drive until all that was sent is acknowledged, `limit` ns at most. Says whether it is."""
+        end = self.now() + limit
+        self.acquire()
+        try:
+            while unacknowledged(self.kernel):
+                now = self.now()
+                if now >= end or not self.devices:
+                    return False
+                # A short wait at a time: nothing wakes us when an orphan has been acknowledged.
+                self.wait(Waiting(min(now + 5_000_000, end)))
+        finally:
+            self.release()
+        return True
+
+    def stop(self) -> None:
+        """End the background thread. Nothing moves any more afterwards."""
+        if self._running:
+            self.acquire()
+            self._stopping = True
+            if self.leader is self._background:
+                self.leader = None
+            self.background.kick()
+            self.release()
+            self._ended.acquire()
+            self._running = False
+
+    def close(self) -> None:
+        """Stop, and close every descriptor but the devices' own."""
+        self.stop()
+        for fd in list(self.descriptors):
+            self.forget(fd)
+        self.foreground.close()
+        self.background.close()
+
+
+def unacknowledged(kernel: Kernel) -> bool:
+    """Whether something that was sent is still on its way: a sock with data or a FIN to be acknowledged, a packet that
+    waits for a link address."""
+    hinfo = kernel.inet_hashinfo
+    if hinfo is not None:
+        for first in hinfo.ehash.values():
+            sk: Any = first
+            while sk is not None:
+                if isinstance(sk, TcpSock) and (
+                    sk.sk_state in (TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK) or sk.snd_una != sk.write_seq
+                ):
+                    return True
+                sk = sk.sk_hash_next
+    for net in kernel.net_list:
+        if net.arp_tbl is not None:
+            for n in net.arp_tbl.hash.values():
+                if n.arp_queue is not None and n.arp_queue.qlen:
+                    return True
+        for dev in net.dev_by_index.values():
+            if dev.qdisc is not None and dev.qdisc.qlen:
+                return True
+    return False
+
+
+class HostResolver:
+    """Names and addresses of the host's own resolver: /etc/hosts, and the name servers that the host asks by its own network."""
+
+    def lookup(self, kernel: Kernel, name: str) -> list[int]:
+        try:
+            found = real._socket.getaddrinfo(name, None, int(real._socket.AF_INET), int(real._socket.SOCK_STREAM))
+        except OSError:
+            return []
+        return [int.from_bytes(real._socket.inet_aton(str(entry[4][0])), "big") for entry in found]
+
+    def reverse(self, kernel: Kernel, addr: int) -> str | None:
+        try:
+            return real._socket.gethostbyaddr(real._socket.inet_ntoa(addr.to_bytes(4, "big")))[0]
+        except OSError:
+            return None
+
+
+class Clock:
+    """What a stand-in reads as `task.hub`: the time."""
+
+    def __init__(self, runner: ThreadedRunner) -> None:
+        self.runner = runner
+
+    @property
+    def now(self) -> int:
+        return self.runner.now()
+
+
+class RealTask:
+    """What `current_task()` answers in a process of the threaded runner: one for all of its threads."""
+
+    def __init__(self, runner: ThreadedRunner, process: Task) -> None:
+        self.runner = runner
+        self.process = process
+        self.kernel = process.kernel
+        self.hub = Clock(runner)
+        self.calls = Calls(runner)
+
+    def wait_iocb(self, iocb: Kiocb, what: str, fd: int = -1) -> None:
+        """Wait as `iocb` says, once. The caller then calls its operation again."""
+        runner = self.runner
+        entries: list[tuple[WaitQueueHead, _Entry]] = []
+        deadline = iocb.ki_deadline
+        waiting = Waiting(deadline if deadline >= 0 else MAX_SCHEDULE_TIMEOUT)
+        runner.acquire()
+        try:
+            if iocb.missed():
+                return
+            wq = iocb.ki_wq
+            if wq is not None:
+                entry = _Entry(waiting, iocb.ki_mask, WQ_FLAG_EXCLUSIVE if iocb.ki_exclusive else 0)
+                add_wait_queue(wq, entry)
+                entries.append((wq, entry))
+            else:
+                for head, mask in iocb.ki_poll or ():
+                    entry = _Entry(waiting, mask, 0)
+                    add_wait_queue(head, entry)
+                    entries.append((head, entry))
+            try:
+                runner.wait(waiting)
+            except BaseException:
+                iocb_release(iocb)  # the call is given up: so is the file that it held
+                raise
+            finally:
+                for head, entry in entries:
+                    remove_wait_queue(head, entry)
+        finally:
+            runner.release()
+
+    def spin(self) -> None:
+        """A call found nothing to do: if the program turns in place, let the world go on."""
+        self.runner.once()
+
+
+# Where a system call's descriptor is among its arguments: behind the task, or behind the task and the Kiocb.
+_WITH_IOCB = (
+    "sys_connect", "sys_accept4", "sys_accept", "sys_sendto", "sys_recvfrom", "sys_sendmsg", "sys_recvmsg", "sys_read", "sys_write",
+    "sys_close",
+)  # fmt: skip
+_WITHOUT_FD = ("sys_socket", "sys_socketpair", "sys_poll", "sys_select", "sys_getpid", "sys_getuid", "sys_getgid")
+
+
+class Calls:
+    """init/syscalls.py's functions, each under the runner's lock and on time; afterwards the real descriptor, if the file has one,
+    is brought up to date."""
+
+    def __init__(self, runner: ThreadedRunner) -> None:
+        for name, function in vars(syscalls).items():
+            if name.startswith("sys_"):
+                at = 2 if name in _WITH_IOCB else 0 if name in _WITHOUT_FD else 1
+                setattr(self, name, _locked(runner, function, at, name == "sys_close"))
+        self.abandon = _locked(runner, syscalls.abandon, 0, False)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no system call {name!r}")
+
+
+def _locked(runner: ThreadedRunner, function: Callable[..., Any], at: int, closing: bool) -> Callable[..., Any]:
+    kernel = runner.kernel
+    descriptors = runner.descriptors
+    offset = runner.offset
+    acquire, release = runner.acquire, runner.release
+
+    def call(*args: Any) -> Any:
+        if runner.owner == _get_ident():
+            # The garbage collector ran inside the stack, and finalizes a socket.
+            if not closing:
+                raise RuntimeError("a system call from inside the stack")
+            runner.deferred.append((call_now, args))
+            return 0
+        acquire()
+        try:
+            return call_now(*args)
+        finally:
+            release()
+
+    def call_now(*args: Any) -> Any:
+        now = _monotonic_ns() + offset
+        if now > kernel.now:
+            kernel.now = now
+        if not descriptors or at == 0:
+            return function(*args)
+        fd = args[at]
+        if closing:
+            runner.forget(fd)
+            return function(*args)
+        answer = function(*args)
+        known = descriptors.get(fd)
+        if known is not None:
+            known.update()
+        return answer
+
+    return call

@@ -1,0 +1,79 @@
+"""A process of the threaded runner: its threads, clocks, locks, files and pipes are the host's, its IPv4 sockets are the stack's.
+
+So far less is put in place than install.py does: `_socket`, the calls of `os` that take descriptors, and `signal`, whose handlers
+must not raise inside the stack. `select`, `selectors` and asyncio stay as they are, since a socket's fileno() is a real descriptor
+of the right readiness. AF_UNIX sockets and socketpair() are the host's. Names are resolved as the host does it, by its own network.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, cast
+
+from afinet.kernel.task import Task
+from afinet.runner import real, virtual
+from afinet.runner.threaded import RealTask, ThreadedRunner
+from afinet.stdlib import _socket
+from afinet.stdlib import os as os_stand_in
+from afinet.stdlib.install import rebind
+
+
+def install_realtime(runner: ThreadedRunner, process: Task) -> RealTask:
+    """From now on every thread of this process is one of `process`. Once a process, before anything imports socket or signal."""
+    task = RealTask(runner, process)
+    calls = cast(Any, task.calls)
+    for module in (_socket, os_stand_in):
+        vars(module)["syscalls"] = calls
+    replaced: dict[int, Any] = {id(real._socket): _socket}
+    for key, value in vars(real._socket).items():
+        new = getattr(_socket, key, value)
+        if new is not value and not key.startswith("__") and (callable(value) or isinstance(value, type)):
+            replaced[id(value)] = new
+    for key in os_stand_in.REPLACED:
+        replaced[id(getattr(real.os, key))] = getattr(os_stand_in, key)
+    sys.modules["_socket"] = _socket
+    rebind(replaced)
+    _defer_signals(runner)
+    # The class attribute: what a thread that was never told sees.
+    virtual._Current.task = cast(virtual.SimTask, task)
+    return task
+
+
+class _Handler:
+    """A program's signal handler, called when the main thread is out of the stack."""
+
+    def __init__(self, runner: ThreadedRunner, handler: Callable[..., Any]) -> None:
+        self.runner = runner
+        self.handler = handler
+
+    def __call__(self, signum: int, frame: Any) -> None:
+        if self.runner.inside:
+            self.runner.signals.append(lambda: self.handler(signum, frame))
+        else:
+            self.handler(signum, frame)
+
+
+def _defer_signals(runner: ThreadedRunner) -> None:
+    import signal
+
+    below = vars(signal)["_signal"]
+    set_handler, get_handler = below.signal, below.getsignal
+
+    def program_sees(handler: Any) -> Any:
+        return handler.handler if isinstance(handler, _Handler) else handler
+
+    def signal_signal(signalnum: int, handler: Any, /) -> Any:
+        old = set_handler(signalnum, _Handler(runner, handler) if callable(handler) else handler)
+        return program_sees(old)
+
+    def signal_getsignal(signalnum: int, /) -> Any:
+        return program_sees(get_handler(signalnum))
+
+    # signal.py reaches them by this name.
+    vars(signal)["_signal"] = over = ModuleType("_signal")
+    vars(over).update(vars(below), signal=signal_signal, getsignal=signal_getsignal)
+    present = signal.getsignal(signal.SIGINT)
+    if callable(present):
+        signal.signal(signal.SIGINT, present)  # the interpreter's own, which raises KeyboardInterrupt

@@ -1,0 +1,306 @@
+"""`afinet up`: a Python program whose IPv4 sockets are those of an afinet machine on a TUN or TAP device of the host.
+
+`launch` is the command's side. It attaches to the device or makes one, gives a new one an address of its own and brings it up
+(pyroute2), and becomes, by exec, a Python in which the stand-ins are there before anything is imported; the device's descriptor
+stays open meanwhile. `main` is that process: it boots the machine, configures it, and runs the program by runpy. At the end, after
+the last thread and atexit function, the stack lingers until what was sent is acknowledged.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+from typing import Any
+
+from afinet.kernel.time import NSEC_PER_SEC
+
+BOOT = (
+    "import marshal, os, sys; request = marshal.loads(bytes.fromhex(os.environ.pop('AFINET_UP'))); "
+    "sys.path[:] = request['path']; from afinet.tools.up import main; main(request)"
+)
+
+
+class UpError(Exception):
+    """What cannot be. One line, which names the remedy."""
+
+
+# -- the command's side ----------------------------------------------------------------------------------------------------
+
+
+def launch(
+    name: str,
+    address: str,
+    command: list[str],
+    tap: bool = False,
+    mtu: int | None = None,
+    routes: tuple[str, ...] = (),
+    gateway: str | None = None,
+    pcap: str | None = None,
+) -> int:
+    """Replace this process by one that runs `command` on the device. Returns only by an exception, UpError or HostError."""
+    import subprocess
+
+    from afinet.runner import hostio
+    from afinet.sim.units import UsageError, parse_address
+
+    if sys.platform != "linux":
+        raise UpError(f"TUN and TAP devices are Linux's: on {sys.platform} give tun_newlink an I/O object of your own")
+    program = python_command(command)
+    try:
+        local, plen = parse_address(address, "--address")
+        parsed_routes = [parse_route(r) for r in routes]
+        via = parse_address(gateway, "--gateway")[0] if gateway else 0
+    except UsageError as e:
+        raise UpError(str(e)) from None
+    if "/" not in address:
+        raise UpError(f"--address {address}: write it with the length of its prefix, like {address}/24")
+    if mtu is not None and not 68 <= mtu <= 65535:
+        raise UpError(f"--mtu {mtu}: from 68 to 65535")
+    io, created = hostio.open_tun(name, tap)
+    try:
+        if created:
+            configure_new(io.name, local, plen, via, mtu)
+        elif host_has(local, io.name):
+            raise UpError(f"{address} is an address of {io.name} on this host already: choose another one of its subnet")
+        elif not hostio.device_is_up(io.name):
+            raise UpError(f"{io.name} is down: ip link set {io.name} up")
+    except BaseException:
+        io.close()
+        raise
+    request = {
+        "path": search_path(program),
+        "fd": io.fd,
+        "address": (local, plen),
+        "mtu": mtu if mtu is not None else hostio.device_mtu(io.name),
+        "routes": parsed_routes,
+        "gateway": via,
+        "pcap": pcap,
+        "program": program,
+    }
+    os.set_inheritable(io.fd, True)
+    environment = dict(os.environ)
+    environment["AFINET_UP"] = marshal.dumps(request).hex()
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, *flags, "-S", "-c", BOOT], environment)
+
+
+def python_command(command: list[str]) -> list[str]:
+    """["-m", module, ...], ["-c", text, ...] or [script, ...] of a command that is Python's."""
+    if not command:
+        raise UpError("no COMMAND: afinet up --tun NAME --address A/P -- python -m http.server")
+    first = command[0]
+    stem = os.path.basename(first)
+    if stem == "python" or (stem.startswith("python") and stem[6:].replace(".", "").isdigit()):
+        rest = command[1:]
+        while rest and rest[0] in ("-u", "-B", "-O", "-OO", "-q"):
+            rest = rest[1:]  # about the interpreter, which is this one
+        if not rest:
+            raise UpError("no program after python: give a script, -m MODULE or -c TEXT")
+        if rest[0] in ("-m", "-c"):
+            if len(rest) < 2:
+                raise UpError(f"nothing after {rest[0]}")
+            return rest
+        if rest[0].startswith("-"):
+            raise UpError(f"python's option {rest[0]}: only -m, -c, -u, -B, -O and -q can be given here")
+        return _script(rest)
+    if first.endswith(".py"):
+        return _script(command)
+    if os.path.isfile(first) and _is_python_script(first):
+        return command
+    raise UpError(f"{first} is not Python: `afinet exec -- {' '.join(command)}` runs any program in a namespace of its own")
+
+
+def _script(command: list[str]) -> list[str]:
+    if not os.path.exists(command[0]):
+        raise UpError(f"{command[0]}: no such file")
+    return command
+
+
+def _is_python_script(path: str) -> bool:
+    try:
+        with open(path, "rb") as f:
+            line = f.readline(200)
+    except OSError:
+        return False
+    return line.startswith(b"#!") and b"python" in line
+
+
+def parse_route(text: str) -> tuple[int, int, int]:
+    """(destination, prefix length, gateway or 0) of "10.0.0.0/8 via 192.168.0.1", in the words of `ip route add`."""
+    from afinet.sim.units import UsageError, parse_address
+
+    words = text.split()
+    if len(words) not in (1, 3) or (len(words) == 3 and words[1] != "via"):
+        raise UsageError(f"--route {text!r}: write it like '10.1.0.0/16 via 10.0.0.1', or '10.1.0.0/16' for a neighbour's")
+    destination, plen = (0, 0) if words[0] == "default" else parse_address(words[0], "--route")
+    return destination, plen, parse_address(words[2], "--route ... via")[0] if len(words) == 3 else 0
+
+
+def host_address(local: int, plen: int, gateway: int) -> int:
+    """The host's own address on a device made for `local`/`plen`: the gateway if it is of that subnet, else the first other one; 0
+    where there is no room."""
+    if plen >= 31:
+        return local ^ 1 if plen == 31 else 0
+    mask = (0xFFFFFFFF << (32 - plen)) & 0xFFFFFFFF
+    if gateway and gateway & mask == local & mask and gateway != local:
+        return gateway
+    first = (local & mask) + 1
+    return first if first != local else first + 1
+
+
+def configure_new(name: str, local: int, plen: int, gateway: int, mtu: int | None) -> None:
+    """Give the host's end its address and bring it up."""
+    try:
+        from pyroute2 import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+    except ImportError:
+        raise UpError(
+            f"{name} is new, and to configure it takes pyroute2: pip install 'afinet[tun]', or make {name} yourself first"
+        ) from None
+    from afinet.sim.units import format_address
+
+    peer = host_address(local, plen, gateway)
+    try:
+        with IPRoute() as ipr:
+            index = ipr.link_lookup(ifname=name)[0]
+            if mtu is not None:
+                ipr.link("set", index=index, mtu=mtu)
+            if peer:
+                ipr.addr("add", index=index, address=format_address(peer), prefixlen=plen)
+            ipr.link("set", index=index, state="up")
+            if not peer:
+                ipr.route("add", dst=f"{format_address(local)}/32", oif=index)
+    except NetlinkError as e:
+        raise UpError(f"{name}: the host refused the address {format_address(peer or local)}/{plen}: {e}: choose another") from None
+
+
+def host_has(address: int, name: str) -> bool:
+    """Whether the device's own address on the host is `address`."""
+    import fcntl
+    import socket
+    import struct
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            answer = fcntl.ioctl(s, 0x8915, struct.pack("256s", name.encode()))  # SIOCGIFADDR
+        except OSError:
+            return False
+    return int.from_bytes(answer[20:24], "big") == address
+
+
+def search_path(program: list[str]) -> list[str]:
+    """sys.path for the program: as Python makes it, and this package wherever it is."""
+    import afinet
+
+    first = "" if program[0] == "-c" else os.getcwd() if program[0] == "-m" else os.path.dirname(os.path.abspath(program[0]))
+    path = [first, *(entry for entry in sys.path[0 if getattr(sys.flags, "safe_path", False) else 1 :] if entry)]
+    home = os.path.dirname(os.path.dirname(os.path.abspath(afinet.__file__)))
+    if home not in path:
+        path.append(home)
+    return path
+
+
+# -- the program's process -------------------------------------------------------------------------------------------------
+
+
+def main(request: dict[str, Any]) -> None:
+    from afinet.runner.threaded import LINGER_LIMIT, ThreadedRunner
+    from afinet.stdlib.realtime import install_realtime
+
+    kernel, dev = boot(request)
+    runner = ThreadedRunner(kernel)
+    capture = None
+    if request["pcap"]:
+        from afinet.tools.pcapng import PcapngTap, PcapngWriter
+
+        to_stdout = request["pcap"] == "-"
+        capture = os.fdopen(os.dup(1), "wb") if to_stdout else open(request["pcap"], "wb")  # noqa: SIM115
+        if to_stdout:
+            os.dup2(2, 1)  # the program's own output would be in the way
+        PcapngTap(PcapngWriter(capture), kernel, without=("lo",))
+    assert kernel.init_task is not None
+    install_realtime(runner, kernel.init_task)
+    runner.attach(dev)
+
+    import atexit
+
+    def end() -> None:
+        # Registered first, called last: no thread of the program is left.
+        task = kernel.init_task
+        assert task is not None
+        runner.exit(task)
+        try:
+            if not runner.linger():
+                print(f"afinet up: the peer acknowledged not everything within {LINGER_LIMIT // NSEC_PER_SEC} s", file=sys.stderr)
+        except KeyboardInterrupt:
+            pass
+        runner.stop()
+        if capture is not None:
+            capture.close()
+
+    atexit.register(end)
+    import site
+
+    site.main()
+    runner.start()
+    run_program(request["program"])
+
+
+def boot(request: dict[str, Any]) -> tuple[Any, Any]:
+    """(Kernel, device): the machine, its addresses and routes. Numbers and ports come from the host's own chance."""
+    from afinet.drivers.tun import tun_newlink
+    from afinet.init.main import start_kernel
+    from afinet.net.core.dev import dev_open
+    from afinet.net.ipv4.devinet import inet_addr_add
+    from afinet.net.ipv4.fib_frontend import ip_route_add
+    from afinet.runner import hostio, real
+    from afinet.sim.units import format_address
+
+    kernel = start_kernel(real._socket.gethostname(), os.urandom(32))
+    net = kernel.init_net
+    assert net is not None and net.loopback_dev is not None
+    dev_open(net.loopback_dev)
+    io = hostio.adopt_tun(request["fd"])
+    dev = tun_newlink(net, io.name, io, io.tap, io.vnet_hdr_sz, io.tso, request["mtu"])
+    dev_open(dev)
+    local, plen = request["address"]
+    broadcast = local | 0xFFFFFFFF >> plen if plen < 31 else 0
+    err = inet_addr_add(dev, local, plen, broadcast=broadcast)
+    if err:
+        _fail(f"--address {format_address(local)}/{plen}: not an address for a device ({os.strerror(-err)})")
+    routes = list(request["routes"])
+    if request["gateway"]:
+        routes.append((0, 0, request["gateway"]))
+    for destination, length, via in routes:
+        err = ip_route_add(net, destination, length, via, dev.name, onlink=plen == 32)
+        if err:
+            way = f"via {format_address(via)}" if via else f"on {dev.name}"
+            _fail(f"no route to {format_address(destination)}/{length} {way}: {os.strerror(-err)}: is that a neighbour's address?")
+    return kernel, dev
+
+
+def _fail(text: str) -> None:
+    print(f"Error: {text}", file=sys.stderr)
+    sys.exit(1)
+
+
+def run_program(program: list[str]) -> None:
+    import runpy
+
+    if program[0] == "-m":
+        sys.argv = ["-m", *program[2:]]
+        runpy.run_module(program[1], run_name="__main__", alter_sys=True)
+    elif program[0] == "-c":
+        from types import ModuleType
+
+        sys.argv = ["-c", *program[2:]]
+        module = ModuleType("__main__")
+        module.__builtins__ = __builtins__  # type: ignore[attr-defined]
+        sys.modules["__main__"] = module
+        exec(compile(program[1], "<string>", "exec"), module.__dict__)
+    else:
+        sys.argv = list(program)
+        runpy.run_path(program[0], run_name="__main__")
