@@ -6,7 +6,10 @@ and never off by more than a quarter of the window in between. TCP keeps its min
 
 from __future__ import annotations
 
+from afinet._mypyc import mypyc_attr
 
+
+@mypyc_attr(acyclic=True)
 class MinMax:
     """struct minmax. Times in any unit that the caller keeps to; `v0` is the estimate."""
 

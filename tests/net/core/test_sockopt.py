@@ -231,7 +231,7 @@ def test_reserved_memory_needs_a_group_and_comes_in_pages(w: World) -> None:
     fd = w.socket(w.user)
     sk = w.sk(w.user, fd)
     assert w.set(w.user, fd, SO_RESERVE_MEM, 5000) == 0
-    assert (sk.sk_reserved_mem, sk.sk_forward_alloc) == (2 * PAGE_SIZE, 2 * PAGE_SIZE)
+    assert (datagram.sk_cold(sk).sk_reserved_mem, sk.sk_forward_alloc) == (2 * PAGE_SIZE, 2 * PAGE_SIZE)
     assert w.user.memcg.sk_memory_allocated == 2
     assert w.set(w.user, fd, SO_RESERVE_MEM, 5 * PAGE_SIZE) == -ENOMEM
     assert w.user.memcg.sk_memory_allocated == 2

@@ -75,6 +75,7 @@ class SockColdFields:
         "sk_incoming_cpu",
         "sk_lingertime",
         "sk_max_pacing_rate",
+        "sk_reserved_mem",
     )
 
     def __init__(self) -> None:
@@ -82,6 +83,7 @@ class SockColdFields:
         self.sk_filter: object = None
         self.sk_cookie: int = 0  # SO_COOKIE, drawn when first asked for
         self.sk_incoming_cpu: int = -1
+        self.sk_reserved_mem: int = 0  # SO_RESERVE_MEM: bytes of sk_forward_alloc that are not given back
         self.sk_busy_poll: int = 0  # SO_BUSY_POLL, us
         self.sk_lingertime: int = 0  # SO_LINGER, ns
         self.sk_max_pacing_rate: int = -1  # SO_MAX_PACING_RATE, bytes a second

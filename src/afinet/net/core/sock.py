@@ -169,7 +169,6 @@ class Sock(SockCommon):
         "sk_rcvlowat",
         "sk_rcvtimeo",
         "sk_receive_queue",
-        "sk_reserved_mem",
         "sk_reuseport_cb",
         "sk_rmem_alloc",
         "sk_rx_dst",
@@ -189,7 +188,6 @@ class Sock(SockCommon):
         "sk_wmem_alloc",
         "sk_wmem_queued",
         "sk_wq",
-        "sk_write_pending",
         "sk_write_queue",
     )
 
@@ -227,16 +225,14 @@ class Sock(SockCommon):
         # memory
         self.sk_rcvbuf: int = 0
         self.sk_sndbuf: int = 0
-        self.sk_rcvlowat: int = 1
+        self.sk_rcvlowat: i32 = 1
         self.sk_rmem_alloc: int = 0
         self.sk_wmem_alloc: int = 1
         self.sk_wmem_queued: int = 0
         self.sk_forward_alloc: int = 0
-        self.sk_reserved_mem: int = 0
         self.sk_memcg: MemCgroup | None = None
-        self.sk_drops: int = 0
-        self.sk_peek_off: int = -1
-        self.sk_write_pending: int = 0
+        self.sk_drops: i32 = 0
+        self.sk_peek_off: i32 = -1
         self.sk_disconnects: i32 = 0  # connect(AF_UNSPEC)s: a call that waited across one is over (-EPIPE)
         self.sk_pacing_rate: int = -1  # bytes a second; -1: unlimited (~0UL)
         self.sk_gso_max_size: i32 = 65536
@@ -665,7 +661,8 @@ def sock_intr_errno(timeo: int) -> int:
 
 
 def sock_rcvlowat(sk: Sock, waitall: bool, length: int) -> int:
-    v = length if waitall else min(sk.sk_rcvlowat, length)
+    lowat: int = sk.sk_rcvlowat
+    v = length if waitall else min(lowat, length)
     return v or 1
 
 
@@ -745,15 +742,16 @@ def sk_mem_uncharge(sk: Sock, size: int) -> None:
     if sk.sk_prot.sysctl_mem is None:
         return
     sk.sk_forward_alloc += size
-    reclaimable = sk.sk_forward_alloc - sk.sk_reserved_mem
-    if reclaimable >= PAGE_SIZE:
-        __sk_mem_reclaim(sk, reclaimable)
+    if sk.sk_forward_alloc >= PAGE_SIZE:
+        sk_mem_reclaim(sk)
 
 
 def sk_mem_reclaim(sk: Sock) -> None:
     if sk.sk_prot.sysctl_mem is None:
         return
-    reclaimable = sk.sk_forward_alloc - sk.sk_reserved_mem
+    reclaimable = sk.sk_forward_alloc
+    if sk.sk_cold is not None:
+        reclaimable -= sk.sk_cold.sk_reserved_mem
     if reclaimable >= PAGE_SIZE:
         __sk_mem_reclaim(sk, reclaimable)
 

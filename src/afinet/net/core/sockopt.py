@@ -469,9 +469,10 @@ def sock_reserve_memory(sk: Sock, val: int) -> int:
     """SO_RESERVE_MEM: keep whole pages charged to the sock's memory cgroup."""
     if val < 0:
         return -EINVAL
-    delta = val - sk.sk_reserved_mem
+    cold = datagram.sk_cold(sk)
+    delta = val - cold.sk_reserved_mem
     if delta < 0:
-        sk.sk_reserved_mem = val
+        cold.sk_reserved_mem = val
         sk_mem_reclaim(sk)
         return 0
     if sk.sk_memcg is None or sk.sk_prot.sysctl_mem is None:
@@ -486,7 +487,7 @@ def sock_reserve_memory(sk: Sock, val: int) -> int:
         __sk_mem_reduce_allocated(sk, pages)
         return -ENOMEM
     sk.sk_forward_alloc += pages * PAGE_SIZE
-    sk.sk_reserved_mem += pages * PAGE_SIZE
+    cold.sk_reserved_mem += pages * PAGE_SIZE
     return 0
 
 
@@ -562,7 +563,7 @@ def sk_getsockopt_int(sk: Sock, optname: int) -> tuple[int, int]:
     elif optname == SO_BUF_LOCK:
         val = sk.sk_userlocks & SOCK_BUF_LOCK_MASK
     elif optname == SO_RESERVE_MEM:
-        val = sk.sk_reserved_mem
+        val = 0 if sk.sk_cold is None else sk.sk_cold.sk_reserved_mem
     elif optname == SO_BUSY_POLL:
         val = 0 if sk.sk_cold is None else sk.sk_cold.sk_busy_poll
     else:

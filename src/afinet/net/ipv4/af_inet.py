@@ -355,7 +355,7 @@ def inet_sock_destruct(sk: InetSock) -> None:
     cold = sk.sk_cold
     if cold is not None:
         skb_queue_purge(net, cold.sk_error_queue, SKB_DROP_REASON_SOCKET_CLOSE)
-    sk.sk_reserved_mem = 0
+        cold.sk_reserved_mem = 0
     sk_mem_reclaim(sk)
     if sk.sk_type == SOCK_STREAM and sk.sk_state != TCP_CLOSE:
         kernel.warn_on("Attempt to release TCP socket in state")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from afinet._mypyc import i16, i32
 from afinet.kernel.random import siphash
 from afinet.net.core import secure_seq, sock_reuseport
 from afinet.net.core.sock import (
@@ -48,11 +49,11 @@ class InetBindBucket:
 
     def __init__(self, net: Net, port: int) -> None:
         self.net: Net = net
-        self.port: int = port
-        self.owners: int = 0
+        self.port: i32 = port
+        self.owners: i32 = 0
         # What all owners have in common, so that a bind() need not ask each: 1 yes, 0 no, -1 taken by connect() alone.
-        self.fastreuse: int = 0
-        self.fastreuseport: int = 0
+        self.fastreuse: i16 = 0
+        self.fastreuseport: i16 = 0
         self.fast_rcv_saddr: int = 0
         self.fastuid: int = 0
         self.bhash2: InetBind2Bucket | None = None  # its addresses

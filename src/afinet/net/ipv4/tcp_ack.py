@@ -829,7 +829,8 @@ def tcp_ack_update_window(sk: TcpSock, skb: SkBuff, ack: int, ack_seq: int) -> i
     flag = 0
     nwin = be.get_u16(skb.head, skb.transport_header + 14)
     if not skb.tcp_flags & TCPHDR_SYN:
-        nwin <<= sk.rx_opt.snd_wscale
+        wscale: int = sk.rx_opt.snd_wscale
+        nwin <<= wscale
     if after(ack, sk.snd_una) or after(ack_seq, sk.snd_wl1) or (ack_seq == sk.snd_wl1 and (nwin > sk.snd_wnd or not nwin)):
         flag = FLAG_WIN_UPDATE
         sk.snd_wl1 = ack_seq

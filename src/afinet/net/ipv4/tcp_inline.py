@@ -431,7 +431,8 @@ def tcp_fast_path_on_window(tp: TcpSock, snd_wnd: int) -> None:
 
 
 def tcp_fast_path_on(tp: TcpSock) -> None:
-    tcp_fast_path_on_window(tp, tp.snd_wnd >> tp.rx_opt.snd_wscale)
+    wscale: int = tp.rx_opt.snd_wscale
+    tcp_fast_path_on_window(tp, tp.snd_wnd >> wscale)
 
 
 def tcp_fast_path_check(tp: TcpSock) -> None:

@@ -257,7 +257,8 @@ def tcp_disordered_ack(sk: TcpSock, skb: SkBuff) -> bool:
     ack = skb.ack_seq
     if not skb.tcp_flags & TCPHDR_ACK or seq != skb.end_seq or seq != sk.rcv_nxt or ack != sk.snd_una:
         return False
-    window = be.get_u16(skb.head, skb.transport_header + 14) << rx_opt.snd_wscale
+    wscale: int = rx_opt.snd_wscale
+    window = be.get_u16(skb.head, skb.transport_header + 14) << wscale
     if after(seq, sk.snd_wl1) or (seq == sk.snd_wl1 and (window > sk.snd_wnd or not window)):
         return False
     age = (rx_opt.ts_recent - rx_opt.rcv_tsval) & 0xFFFFFFFF
@@ -620,7 +621,7 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, skb: SkBuff) -> int:
         tcp_finish_connect(sk, skb)
         if not sock_flag(sk, SOCK_DEAD):
             sk.sk_state_change()
-        if sk.sk_write_pending or tcp_defer_accept(sk) or inet_csk_in_pingpong_mode(sk):
+        if tcp_defer_accept(sk) or inet_csk_in_pingpong_mode(sk):
             # Data is about to be sent: let the ACK go with it.
             inet_csk_schedule_ack(sk)
             tcp_rcvq.tcp_enter_quickack_mode(sk, TCP_MAX_QUICKACKS)
@@ -818,7 +819,8 @@ def _synrecv_established(sk: TcpSock, skb: SkBuff) -> None:
     tcp.tcp_set_state(sk, TCP_ESTABLISHED)
     sk.sk_state_change()
     sk.snd_una = skb.ack_seq
-    sk.snd_wnd = be.get_u16(skb.head, skb.transport_header + 14) << rx_opt.snd_wscale
+    wscale: int = rx_opt.snd_wscale
+    sk.snd_wnd = be.get_u16(skb.head, skb.transport_header + 14) << wscale
     sk.snd_wl1 = skb.seq
     tcp_ack.tcp_update_pacing_rate(sk)
     sk.lsndtime = sk.kernel.now

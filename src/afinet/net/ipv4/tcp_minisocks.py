@@ -298,7 +298,8 @@ def tcp_create_openreq_child(sk: TcpSock, req: TcpRequestSock, skb: SkBuff) -> T
         rx_opt.rcv_wscale = 0
         if child.window_clamp > 65535:
             child.window_clamp = 65535
-    child.snd_wnd = be.get_u16(skb.head, skb.transport_header + 14) << rx_opt.snd_wscale
+    wscale: int = rx_opt.snd_wscale
+    child.snd_wnd = be.get_u16(skb.head, skb.transport_header + 14) << wscale
     child.max_window = child.snd_wnd
     if req.tstamp_ok:
         rx_opt.ts_recent = req.ts_recent

@@ -179,7 +179,7 @@ def __tcp_select_window(sk: TcpSock) -> int:
         mss = full_space
         if mss <= 0:
             return 0
-    wscale = sk.rx_opt.rcv_wscale
+    wscale: int = sk.rx_opt.rcv_wscale
     if wscale and sk.sk_net.ipv4.sysctl_tcp_shrink_window:
         # The window may follow the free space down, even below what was offered.
         free_space = free_space >> wscale << wscale
@@ -229,7 +229,7 @@ def tcp_select_window(sk: TcpSock) -> int:
     if cur_win >= 0x80000000:
         cur_win = 0
     new_win = __tcp_select_window(sk)
-    wscale = sk.rx_opt.rcv_wscale
+    wscale: int = sk.rx_opt.rcv_wscale
     if new_win < cur_win and not (wscale and sk.sk_net.ipv4.sysctl_tcp_shrink_window):
         # What was offered is not taken back (RFC 9293, 3.8.6).
         if new_win == 0:
@@ -884,7 +884,8 @@ def tcp_acceptable_seq(sk: TcpSock) -> int:
     """The sequence number of a segment without data: inside the window, even if the peer shrank it below what was sent."""
     wnd_end = (sk.snd_una + sk.snd_wnd) & 0xFFFFFFFF
     snd_nxt = sk.snd_nxt
-    if not before(wnd_end, snd_nxt) or (sk.rx_opt.wscale_ok and (snd_nxt - wnd_end) & 0xFFFFFFFF < 1 << sk.rx_opt.rcv_wscale):
+    wscale: int = sk.rx_opt.rcv_wscale
+    if not before(wnd_end, snd_nxt) or (sk.rx_opt.wscale_ok and (snd_nxt - wnd_end) & 0xFFFFFFFF < 1 << wscale):
         return snd_nxt
     return wnd_end
 

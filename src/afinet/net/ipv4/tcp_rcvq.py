@@ -208,7 +208,8 @@ def tcp_data_ecn_check(sk: TcpSock, skb: SkBuff) -> None:
 
 def tcp_sndbuf_expand(sk: TcpSock) -> None:
     """Room for two windows, each segment counted with its overhead."""
-    per_mss = max(sk.rx_opt.mss_clamp, sk.mss_cache) + MAX_TCP_HEADER + 320
+    mss_clamp: int = sk.rx_opt.mss_clamp
+    per_mss = max(mss_clamp, sk.mss_cache) + MAX_TCP_HEADER + 320
     per_mss = (1 << (per_mss - 1).bit_length()) + 256
     nr_segs = max(TCP_INIT_CWND, sk.snd_cwnd, sk.reordering + 1)
     ca = sk.icsk_ca_ops
@@ -834,11 +835,12 @@ def tcp_fin(sk: TcpSock) -> None:
 def __tcp_ack_snd_check(sk: TcpSock, ofo_possible: bool) -> None:
     """An ACK is owed: now, with the delayed ACK timer, or with the next few of a burst out of order."""
     rcv_nxt = sk.rcv_nxt
+    lowat: int = sk.sk_rcvlowat
     if (
         # more than a full segment, and the window moves (else tcp_recvmsg will tell)
         (
             (rcv_nxt - sk.rcv_wup) & 0xFFFFFFFF > sk.icsk_ack_rcv_mss
-            and ((rcv_nxt - sk.copied_seq) & 0xFFFFFFFF < sk.sk_rcvlowat or tcp_output.__tcp_select_window(sk) >= sk.rcv_wnd)
+            and ((rcv_nxt - sk.copied_seq) & 0xFFFFFFFF < lowat or tcp_output.__tcp_select_window(sk) >= sk.rcv_wnd)
         )
         or sk.icsk_ack_pending & ICSK_ACK_NOW
         or tcp_in_quickack_mode(sk)

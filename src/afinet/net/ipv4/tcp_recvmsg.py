@@ -149,8 +149,9 @@ def tcp_recvmsg_locked(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int
         # Nothing is consumed, so a repeated call begins anew.
         pieces.clear()
         seq = sk.copied_seq
-        if sk.sk_peek_off > 0:
-            seq = (seq + sk.sk_peek_off) & 0xFFFFFFFF
+        peek_off: int = sk.sk_peek_off
+        if peek_off > 0:
+            seq = (seq + peek_off) & 0xFFFFFFFF
     else:
         copied = iocb.ki_done
         kept = iocb.ki_pieces
@@ -229,8 +230,9 @@ def tcp_recvmsg_locked(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int
         skb = following
     if taken:
         if peek:
-            if sk.sk_peek_off >= 0:
-                sk.sk_peek_off += taken
+            peeked: int = sk.sk_peek_off
+            if peeked >= 0:
+                sk.sk_peek_off = min(peeked + taken, 0x7FFFFFFF)
         else:
             if sk.sk_peek_off >= 0:
                 sk.sk_peek_off = max(sk.sk_peek_off - taken, 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from afinet._mypyc import i16, i32, mypyc_attr
 from afinet.kernel.softirq import TASKLET_SOFTIRQ, raise_softirq
 from afinet.net.core import sock as sock_mod
 from afinet.net.core import stream
@@ -50,6 +51,7 @@ TCPHDR_CWR: Final = 0x80
 TCPHDR_AE: Final = 0x100
 
 
+@mypyc_attr(acyclic=True)
 class TcpOptionsReceived:
     """struct tcp_options_received: what the peer's options said."""
 
@@ -77,12 +79,12 @@ class TcpOptionsReceived:
         self.saw_tstamp: bool = False
         self.tstamp_ok: bool = False
         self.wscale_ok: bool = False
-        self.sack_ok: int = 0  # TCP_SACK_SEEN | TCP_DSACK_SEEN
-        self.snd_wscale: int = 0
-        self.rcv_wscale: int = 0
-        self.num_sacks: int = 0
-        self.user_mss: int = 0
-        self.mss_clamp: int = 0
+        self.sack_ok: i16 = 0  # TCP_SACK_SEEN | TCP_DSACK_SEEN
+        self.snd_wscale: i16 = 0
+        self.rcv_wscale: i16 = 0
+        self.num_sacks: i16 = 0
+        self.user_mss: i32 = 0
+        self.mss_clamp: i32 = 0
 
 
 class TcpLossStats:
