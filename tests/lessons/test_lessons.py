@@ -349,7 +349,7 @@ def test_ten_thousand_routes_are_not_scanned() -> None:
     for i in range(10_000):
         res = FibResult()
         assert fib_lookup(p.na, Flowi4(daddr=addr("20.0.0.7") + (i << 8)), res, 0) == 0 and res.prefixlen == 24
-    assert time.perf_counter() - began < 5  # scanning took others 500 s
+    assert time.perf_counter() - began < 30  # scanning took others 500 s; this takes 0.1
 
 
 # -- what a stack has to be able to do -------------------------------------------------------------------------------------
