@@ -1,6 +1,6 @@
 """Bulk transfer over one veth pair: MTU 1500, 10 ms each way, no loss, GSO off; both ends and all ACKs together.
 
-A segment is one packet that carries data. The packets arrive one after the other, at 10 Gbit/s, and each second one is acknowledged:
+A segment is one packet that carries data. Packets arrive one after the other, at 10 Gbit/s, and each second one is acknowledged:
 without a rate a whole congestion window arrives in one instant, 300 segments share an ACK, and the figure is three times as high
 (`burst_segments_s`). The buffers are large enough that the congestion window, not memory, is what grows.
 """

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 
-from afinet import Network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from afinet import Network
 from tests.scenarios import finish, go, pair, pattern, request, serve_one
 
 shares = st.integers(0, 25)  # percent

@@ -28,7 +28,7 @@ from afinet.kernel.task import Task
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_SEC
 from afinet.kernel.wait import WQ_FLAG_EXCLUSIVE, Kiocb, WaitQueueEntry, WaitQueueHead, add_wait_queue, remove_wait_queue
 from afinet.net.core.link_watch import netif_carrier_off
-from afinet.net.core.netdevice import NetDevice
+from afinet.net.core.netdevice import NetDevice, NetDeviceOps
 from afinet.net.ipv4.tcp_sock import TcpSock
 from afinet.runner import real
 from afinet.runner.readiness import Descriptor
@@ -456,6 +456,26 @@ class ThreadedRunner:
         finally:
             self.release()
         return True
+
+    def after_fork(self) -> None:
+        """In the child of a fork: the machine stayed with the parent. Here it loses its devices, so that no packet is taken away
+        from there; calls that wait for one wait for ever."""
+        for fd, dev in list(self.devices.items()):
+            dev.netdev_ops = NetDeviceOps()
+            netif_carrier_off(dev)
+            os.close(fd)
+        self.devices.clear()
+        self.lock = _allocate_lock()
+        self.owner = 0
+        self.queue.clear()
+        self.inside = False
+        self.main = _get_ident()
+        self.leader = None
+        self.followers.clear()
+        self.foreground = Poller()
+        self.background = Poller()
+        self.polling = None
+        self._running = False
 
     def stop(self) -> None:
         """End the background thread. Nothing moves any more afterwards."""
