@@ -485,7 +485,6 @@ def test_a_forgotten_socket_is_closed_and_warned_about(world: World) -> None:
     world.run(client)
 
 
-@pytest.mark.leaks("the call refused here keeps its file: _socket._wait does not iocb_release before it raises")
 def test_what_would_wait_outside_of_a_task_says_so(world: World) -> None:
     keep: list[socket.socket] = []
 
