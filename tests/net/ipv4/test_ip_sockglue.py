@@ -11,7 +11,14 @@ from afinet.kernel.wait import Kiocb
 from afinet.net.core.skbuff import SkBuff, skb_pull
 from afinet.net.core.sock import Proto, sock_init_data
 from afinet.net.ipv4 import ip_output, ip_sockglue
-from afinet.net.ipv4.inet_sock import INET_FLAGS_IS_ICSK, INET_FLAGS_MC_ALL, INET_FLAGS_MC_LOOP, INET_FLAGS_RECVERR, InetSock
+from afinet.net.ipv4.inet_sock import (
+    INET_FLAGS_IS_ICSK,
+    INET_FLAGS_MC_ALL,
+    INET_FLAGS_MC_LOOP,
+    INET_FLAGS_RECVERR,
+    InetSock,
+    inet_mc_addr,
+)
 from afinet.net.ipv4.tcp_sock import TcpSock
 from afinet.net.socket import MsgHdr
 from afinet.uapi import in_
@@ -240,7 +247,7 @@ def test_multicast_if_takes_an_address_or_an_index(optval: bytes, err: int, inde
     h = Host()
     sk = make_sock(h)
     assert put(sk, in_.IP_MULTICAST_IF, optval) == err
-    assert (sk.mc_index, sk.mc_addr) == (index, address)
+    assert (sk.mc_index, inet_mc_addr(sk)) == (index, address)
     assert get(sk, in_.IP_MULTICAST_IF) == b4(address)
 
 

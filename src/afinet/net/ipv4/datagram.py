@@ -23,7 +23,7 @@ from afinet.net.core.sock import (
 )
 from afinet.net.core.sock_reuseport import reuseport_has_conns_set
 from afinet.net.ipv4 import af_inet, route
-from afinet.net.ipv4.inet_sock import INET_FLAGS_PKTINFO, InetSock, inet_test_bit
+from afinet.net.ipv4.inet_sock import INET_FLAGS_PKTINFO, InetSock, inet_mc_addr, inet_test_bit
 from afinet.net.ipv4.udp_sock import UdpSock
 from afinet.uapi.errno import EACCES, EAFNOSUPPORT, EINVAL, ENETUNREACH
 from afinet.uapi.in_ import ipv4_is_multicast
@@ -57,7 +57,7 @@ def __ip4_datagram_connect(sk: InetSock, uaddr: bytes) -> int:
         if not oif:
             oif = sk.mc_index
         if not saddr:
-            saddr = sk.mc_addr
+            saddr = inet_mc_addr(sk)
     elif not oif:
         oif = sk.uc_index
     fl4 = Flowi4()

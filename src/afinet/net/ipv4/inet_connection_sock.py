@@ -36,7 +36,7 @@ from afinet.net.core.sock import (
     sock_reset_flag,
     sock_set_flag,
 )
-from afinet.net.ipv4 import inet_hashtables, ip_output, route, tcp, tcp_output
+from afinet.net.ipv4 import inet_hashtables, ip_output, ip_sockglue, route, tcp, tcp_output
 from afinet.net.ipv4.inet_sock import InetConnectionSock, InetConnectionSockAfOps, InetRequestSock
 from afinet.net.ipv4.tcp_inline import inet_csk_delack_init
 from afinet.net.ipv4.tcp_sock import TcpRequestSock, TcpSock, tcp_clone_cold
@@ -236,8 +236,8 @@ def inet_csk_get_port(sk: InetConnectionSock, snum: int) -> int:
     if tb2 is None:
         tb2 = inet_hashtables.inet_bind2_bucket_create(hinfo, tb, sk.inet_rcv_saddr)
     inet_csk_update_fastreuse(tb, sk)
-    if sk.icsk_bind_hash is None:
-        inet_hashtables.inet_bind_hash(sk, tb, tb2, port)
+    if sk.icsk_bind2_hash is None:
+        inet_hashtables.inet_bind_hash(sk, tb2, port)
     return 0
 
 
@@ -564,7 +564,8 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     child.min_ttl = parent.min_ttl
     child.pmtudisc = parent.pmtudisc
     child.uc_index = parent.uc_index
-    child.local_port_range = parent.local_port_range
+    if parent.inet_cold is not None and parent.inet_cold.local_port_range:
+        ip_sockglue.inet_cold(child).local_port_range = parent.inet_cold.local_port_range
     # inet_connection_sock
     child.icsk_af_ops = parent.icsk_af_ops
     child.icsk_rto_min = parent.icsk_rto_min
@@ -586,7 +587,7 @@ def inet_csk_destroy_sock(sk: InetConnectionSock) -> None:
     kernel = sk.kernel
     if sk.sk_state != TCP_CLOSE or not sock_flag(sk, SOCK_DEAD) or sk.sk_hash >= 0:
         kernel.warn_on("inet_csk_destroy_sock")
-    if sk.inet_num and sk.icsk_bind_hash is None:
+    if sk.inet_num and sk.icsk_bind2_hash is None:
         kernel.warn_on("inet_csk_destroy_sock: a port without a bucket")
     sk.sk_prot.destroy(sk)
     stream.sk_stream_kill_queues(sk)

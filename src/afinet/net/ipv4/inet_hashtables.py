@@ -402,35 +402,32 @@ def sk_del_bind_node(sk: SockCommon, tb2: InetBind2Bucket) -> None:
     tb2.tb.owners -= 1
 
 
-def inet_bind_hash(sk: InetConnectionSock, tb: InetBindBucket, tb2: InetBind2Bucket, port: int) -> None:
-    """Make `sk` an owner of `port`."""
+def inet_bind_hash(sk: InetConnectionSock, tb2: InetBind2Bucket, port: int) -> None:
+    """Make `sk` an owner of `port`. (Linux's icsk_bind_hash is `icsk_bind2_hash.tb`.)"""
     sk.inet_num = port
-    sk.icsk_bind_hash = tb
     sk.icsk_bind2_hash = tb2
     sk_add_bind_node(sk, tb2)
 
 
 def inet_put_port(sk: InetConnectionSock) -> None:
     """proto.put_port: give the local port back."""
-    tb = sk.icsk_bind_hash
     tb2 = sk.icsk_bind2_hash
-    if tb is None or tb2 is None:
+    if tb2 is None:
         return
     hinfo = hashinfo_of(sk)
     sk_del_bind_node(sk, tb2)
-    sk.icsk_bind_hash = None
     sk.icsk_bind2_hash = None
     sk.inet_num = 0
     inet_bind2_bucket_destroy(hinfo, tb2)
-    inet_bind_bucket_destroy(hinfo, tb)
+    inet_bind_bucket_destroy(hinfo, tb2.tb)
 
 
 def __inet_inherit_port(sk: InetConnectionSock, child: InetConnectionSock) -> int:
     """An accepted connection owns its listener's port too, at the address that the peer called. 0 or -ENOENT."""
-    tb = sk.icsk_bind_hash
     tb2 = sk.icsk_bind2_hash
-    if tb is None or tb2 is None:
+    if tb2 is None:
         return -ENOENT
+    tb = tb2.tb
     hinfo = hashinfo_of(child)
     port = child.inet_num
     if tb.port != port:  # a transparent proxy's listener answers for other ports than its own
@@ -444,7 +441,7 @@ def __inet_inherit_port(sk: InetConnectionSock, child: InetConnectionSock) -> in
         tb2 = inet_bind2_bucket_find(hinfo, child.sk_net, port, addr)
         if tb2 is None:
             tb2 = inet_bind2_bucket_create(hinfo, tb, addr)
-    inet_bind_hash(child, tb, tb2, port)
+    inet_bind_hash(child, tb2, port)
     return 0
 
 
@@ -455,11 +452,11 @@ def inet_update_saddr(sk: InetSock, saddr: int) -> None:
 
 def __inet_bhash2_update_saddr(sk: InetConnectionSock, saddr: int) -> None:
     """Give `sk` another local address; as an owner of a port it moves to that address's bucket."""
-    tb = sk.icsk_bind_hash
     tb2 = sk.icsk_bind2_hash
-    if tb is None or tb2 is None or tb2.rcv_saddr == saddr:
+    if tb2 is None or tb2.rcv_saddr == saddr:
         inet_update_saddr(sk, saddr)  # no owner, or in that address's bucket already
         return
+    tb = tb2.tb
     hinfo = hashinfo_of(sk)
     new = inet_bind2_bucket_find(hinfo, sk.sk_net, tb.port, saddr)
     if new is None:
@@ -534,7 +531,7 @@ def inet_is_local_reserved_port(net: Net, port: int) -> bool:
 def inet_sk_get_local_port_range(sk: InetSock) -> tuple[bool, int, int]:
     """(whether IP_LOCAL_PORT_RANGE set it, first, last) ephemeral port."""
     low, high = sk.sk_net.ipv4.ip_local_ports
-    rng = sk.local_port_range
+    rng = 0 if sk.inet_cold is None else sk.inet_cold.local_port_range
     if rng == 0:
         return False, low, high
     sk_low = rng & 0xFFFF
@@ -617,7 +614,7 @@ def _connect_port(
     if tb2 is None:
         tb2 = inet_bind2_bucket_create(hinfo, tb, sk.inet_rcv_saddr)
     hinfo.table_perturb[index] = perturb & 0xFFFFFFFF
-    inet_bind_hash(sk, tb, tb2, port)
+    inet_bind_hash(sk, tb2, port)
     if sk.sk_hash < 0:
         sk.inet_sport = port
         inet_ehash_nolisten(sk, None)

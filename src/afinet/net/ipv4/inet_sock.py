@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from afinet.net.core.net_namespace import Net
     from afinet.net.core.skbuff import SkBuff
     from afinet.net.core.sock import Proto
-    from afinet.net.ipv4.inet_hashtables import InetBind2Bucket, InetBindBucket
+    from afinet.net.ipv4.inet_hashtables import InetBind2Bucket
     from afinet.net.ipv4.ip_options import IpOptions
     from afinet.net.ipv4.ip_output import InetCork
     from afinet.net.ipv4.ip_sockglue import InetColdFields
@@ -79,8 +79,6 @@ class InetSock(Sock):
         "inet_opt",
         "inet_saddr",
         "inet_sport",
-        "local_port_range",
-        "mc_addr",
         "mc_index",
         "mc_ttl",
         "min_ttl",
@@ -104,9 +102,7 @@ class InetSock(Sock):
         self.pmtudisc: i16 = 0  # IP_PMTUDISC_*
         self.mc_ttl: i16 = 1
         self.mc_index: i32 = 0
-        self.mc_addr: int = 0
         self.uc_index: i32 = 0
-        self.local_port_range: int = 0  # IP_LOCAL_PORT_RANGE: high << 16 | low
         self.inet_opt: IpOptions | None = None
         self.cork: InetCork | None = None  # UDP_CORK, MSG_MORE
         self.inet_cold: InetColdFields | None = None  # multicast memberships and the like
@@ -184,7 +180,6 @@ class InetConnectionSock(InetSock):
         "icsk_af_ops",
         "icsk_backoff",
         "icsk_bind2_hash",
-        "icsk_bind_hash",
         "icsk_ca_ops",
         "icsk_ca_priv",
         "icsk_ca_setsockopt",
@@ -209,7 +204,6 @@ class InetConnectionSock(InetSock):
     def __init__(self, net: Net, family: int, prot: Proto) -> None:
         super().__init__(net, family, prot)
         self.icsk_accept_queue: RequestSockQueue | None = None  # a listener's
-        self.icsk_bind_hash: InetBindBucket | None = None
         self.icsk_bind2_hash: InetBind2Bucket | None = None
         self.icsk_af_ops: InetConnectionSockAfOps | None = None
         # timers, made when first armed
@@ -275,6 +269,11 @@ class InetRequestSock(RequestSock):
         self.ir_iif: int = 0
         self.ir_mark: int = 0
         self.ireq_opt: IpOptions | None = None
+
+
+def inet_mc_addr(sk: InetSock) -> int:
+    """The source of multicasts that IP_MULTICAST_IF set, or 0."""
+    return 0 if sk.inet_cold is None else sk.inet_cold.mc_addr
 
 
 def inet_test_bit(sk: InetSock, bit: int) -> bool:

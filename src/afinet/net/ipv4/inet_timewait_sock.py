@@ -131,7 +131,7 @@ def _bind_dance(tw: TcpTimewaitSock, sk: InetConnectionSock) -> None:
     """`tw` becomes an owner of the port as well; `sk` gives it up when it is destroyed."""
     tb2 = sk.icsk_bind2_hash
     if tb2 is not None:
-        tw.tw_tb = sk.icsk_bind_hash
+        tw.tw_tb = tb2.tb
         tw.tw_tb2 = tb2
         inet_hashtables.sk_add_bind_node(tw, tb2)
 

@@ -49,6 +49,7 @@ from afinet.net.ipv4.inet_sock import (
     INET_FLAGS_TTL,
     InetSock,
     inet_assign_bit,
+    inet_mc_addr,
     inet_test_bit,
 )
 from afinet.net.ipv4.tcp_sock import TcpSock
@@ -176,9 +177,11 @@ _FLAG_OPTIONS: Final[dict[int, int]] = {
 class InetColdFields:
     """What few InetSocks have. Made by `inet_cold` at first use."""
 
-    __slots__ = ("mc_list",)
+    __slots__ = ("local_port_range", "mc_addr", "mc_list")
 
     def __init__(self) -> None:
+        self.mc_addr: int = 0  # IP_MULTICAST_IF
+        self.local_port_range: int = 0  # IP_LOCAL_PORT_RANGE: high << 16 | low
         self.mc_list: list[IpMcSocklist] = []  # multicast groups joined, newest first
 
 
@@ -465,7 +468,7 @@ def do_ip_setsockopt(sk: InetSock, optname: int, optval: bytes) -> int:
         high = val >> 16 & 0xFFFF
         if optlen != 4 or (low and high and low > high):
             return -EINVAL
-        sk.local_port_range = val & 0xFFFFFFFF
+        inet_cold(sk).local_port_range = val & 0xFFFFFFFF
         return 0
     lock_sock(sk)
     err = ip_setsockopt_locked(sk, optname, optval, val)
@@ -584,7 +587,8 @@ def ip_set_multicast_if(sk: InetSock, optval: bytes) -> int:
     if ifindex == 0:
         if address == 0:
             sk.mc_index = 0
-            sk.mc_addr = 0
+            if sk.inet_cold is not None:
+                sk.inet_cold.mc_addr = 0
             return 0
         dev = devinet.ip_dev_find(net, address)
     else:
@@ -594,7 +598,7 @@ def ip_set_multicast_if(sk: InetSock, optval: bytes) -> int:
     if sk.sk_bound_dev_if and dev.ifindex != sk.sk_bound_dev_if:
         return -EINVAL
     sk.mc_index = dev.ifindex
-    sk.mc_addr = address
+    inet_cold(sk).mc_addr = address
     return 0
 
 
@@ -628,7 +632,7 @@ def do_ip_getsockopt(sk: InetSock, optname: int, optlen: int) -> tuple[int, byte
     elif optname == IP_MTU_DISCOVER:
         val = sk.pmtudisc
     elif optname == IP_LOCAL_PORT_RANGE:
-        val = sk.local_port_range
+        val = 0 if sk.inet_cold is None else sk.inet_cold.local_port_range
     elif optname == IP_PROTOCOL:
         val = sk.inet_num
     elif optname == IP_MTU:
@@ -642,7 +646,7 @@ def do_ip_getsockopt(sk: InetSock, optname: int, optlen: int) -> tuple[int, byte
         raw = pack_be32(sk.uc_index)
         return 0, ip_copyval(get_s32(raw, 0), optlen)
     elif optname == IP_MULTICAST_IF:
-        return 0, pack_be32(sk.mc_addr)[:optlen]
+        return 0, pack_be32(inet_mc_addr(sk))[:optlen]
     elif optname == IP_OPTIONS:
         opt = sk.inet_opt
         if opt is None or opt.optlen == 0:

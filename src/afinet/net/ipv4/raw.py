@@ -40,7 +40,7 @@ from afinet.net.core.sock import (
     sock_put,
 )
 from afinet.net.ipv4 import af_inet, datagram, icmp, igmp, ip_output, ip_sockglue, route, udp
-from afinet.net.ipv4.inet_sock import INET_FLAGS_HDRINCL, INET_FLAGS_RECVERR, InetSock, inet_test_bit
+from afinet.net.ipv4.inet_sock import INET_FLAGS_HDRINCL, INET_FLAGS_RECVERR, InetSock, inet_mc_addr, inet_test_bit
 from afinet.net.socket import sock_recv_cmsgs
 from afinet.uapi.errno import (
     EACCES,
@@ -260,7 +260,7 @@ def raw_sendmsg(sk: RawSock, msg: MsgHdr, length: int) -> int:
         if not ipc.oif:
             ipc.oif = sk.mc_index
         if not saddr:
-            saddr = sk.mc_addr
+            saddr = inet_mc_addr(sk)
     elif not ipc.oif:
         ipc.oif = sk.uc_index
     # 3. The route.

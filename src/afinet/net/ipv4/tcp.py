@@ -259,7 +259,7 @@ def tcp_set_state(sk: Sock, state: int) -> None:
                 stats[TCP_MIB_ESTABRESETS] += 1
             sk.sk_prot.unhash(sk)
             tp = cast(TcpSock, sk)
-            if tp.icsk_bind_hash is not None and not tp.sk_userlocks & SOCK_BINDPORT_LOCK:
+            if tp.icsk_bind2_hash is not None and not tp.sk_userlocks & SOCK_BINDPORT_LOCK:
                 inet_hashtables.inet_put_port(tp)
         if oldstate == TCP_ESTABLISHED or oldstate == TCP_CLOSE_WAIT:
             stats[TCP_MIB_CURRESTAB] -= 1
@@ -898,7 +898,7 @@ def tcp_disconnect(sk: TcpSock, flags: int) -> int:
     sk.rack_reo_wnd_persist = 0
     sk.rack_dsack_seen = False
     sk.pred_flags = 0
-    if sk.inet_num and sk.icsk_bind_hash is None:
+    if sk.inet_num and sk.icsk_bind2_hash is None:
         sk.kernel.warn_on("tcp_disconnect: a port without a bucket")
     sk_error_report(sk)
     return 0

@@ -343,15 +343,17 @@ def tcp_cwnd_reduction(sk: TcpSock, newly_acked_sacked: int, newly_lost: int, fl
     in_flight = tcp_packets_in_flight(sk)
     delta = sk.snd_ssthresh - in_flight
     sk.prr_delivered += newly_acked_sacked
+    prr_delivered: int = sk.prr_delivered
+    prr_out: int = sk.prr_out
     if delta < 0:
-        sndcnt = (sk.snd_ssthresh * sk.prr_delivered + sk.prior_cwnd - 1) // sk.prior_cwnd - sk.prr_out
+        sndcnt = (sk.snd_ssthresh * prr_delivered + sk.prior_cwnd - 1) // sk.prior_cwnd - prr_out
     else:
-        sndcnt = max(sk.prr_delivered - sk.prr_out, newly_acked_sacked)
+        sndcnt = max(prr_delivered - prr_out, newly_acked_sacked)
         if flag & FLAG_SND_UNA_ADVANCED and not newly_lost:
             sndcnt += 1
         sndcnt = min(delta, sndcnt)
     # the first retransmission goes out in any case
-    sndcnt = max(sndcnt, 0 if sk.prr_out else 1)
+    sndcnt = max(sndcnt, 0 if prr_out else 1)
     sk.snd_cwnd = in_flight + sndcnt
 
 

@@ -277,12 +277,14 @@ def keepalive_time_elapsed(tp: TcpSock) -> int:
 
 def tcp_win_from_space(tp: TcpSock, space: int) -> int:
     """How much window `space` bytes of buffer stand for, by the measured ratio of payload to truesize."""
-    return space * tp.scaling_ratio >> TCP_RMEM_TO_WIN_SCALE
+    ratio: int = tp.scaling_ratio
+    return space * ratio >> TCP_RMEM_TO_WIN_SCALE
 
 
 def tcp_space_from_win(tp: TcpSock, win: int) -> int:
     """The inverse of tcp_win_from_space, rounded up."""
-    return (win << TCP_RMEM_TO_WIN_SCALE) // tp.scaling_ratio
+    ratio: int = tp.scaling_ratio
+    return (win << TCP_RMEM_TO_WIN_SCALE) // ratio
 
 
 def tcp_space(tp: TcpSock) -> int:
@@ -427,7 +429,8 @@ def tcp_fast_path_on_window(tp: TcpSock, snd_wnd: int) -> None:
     if tp.ecn_flags & TCP_ECN_OK and tp.ecn_flags & TCP_ECN_DEMAND_CWR:
         tp.pred_flags = 0
         return
-    tp.pred_flags = tp.tcp_header_len << 26 | TCP_FLAG_ACK | snd_wnd
+    header_len: int = tp.tcp_header_len
+    tp.pred_flags = header_len << 26 | TCP_FLAG_ACK | snd_wnd
 
 
 def tcp_fast_path_on(tp: TcpSock) -> None:

@@ -441,7 +441,7 @@ def tcp_rcv_established(sk: TcpSock, skb: SkBuff) -> None:
 
 def _rcv_predicted(sk: TcpSock, skb: SkBuff, head: bytes, th: int) -> bool:
     """The fast path of tcp_rcv_established. False, with nothing changed, if the segment needs a closer look."""
-    hlen = sk.tcp_header_len
+    hlen: int = sk.tcp_header_len
     size = skb.len
     rx_opt = sk.rx_opt
     if hlen == 32:

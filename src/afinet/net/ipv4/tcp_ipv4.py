@@ -265,7 +265,7 @@ def tcp_v4_mtu_reduced(sk: TcpSock) -> None:
     """The path takes less than it did (`mtu_info`)."""
     if sk.sk_state == TCP_LISTEN or sk.sk_state == TCP_CLOSE:
         return
-    mtu = sk.mtu_info
+    mtu: int = sk.mtu_info
     dst = inet_connection_sock.inet_csk_update_pmtu(sk, mtu)
     if dst is None:
         return
@@ -810,7 +810,7 @@ def tcp_v4_destroy_sock(sk: TcpSock) -> None:
     tcp.tcp_write_queue_purge(sk)
     if sk.out_of_order_queue is not None:
         tcp_rcvq.tcp_ofo_queue_purge(sk)
-    if sk.icsk_bind_hash is not None:
+    if sk.icsk_bind2_hash is not None:
         inet_hashtables.inet_put_port(sk)
     sk.tcp_cold = None
     # Timers hold their sock: without them nothing is in a cycle, and the sock goes with its last reference.

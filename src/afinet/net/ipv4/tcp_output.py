@@ -168,7 +168,7 @@ def tcp_select_initial_window(
 def __tcp_select_window(sk: TcpSock) -> int:
     """How much to offer, by what is free; 0 rather than a silly little (RFC 9293, 3.8.6.2.2; RFC 1122, 4.2.3.3)."""
     mss = sk.icsk_ack_rcv_mss
-    ratio = sk.scaling_ratio
+    ratio: int = sk.scaling_ratio
     rcvbuf = sk.sk_rcvbuf
     free_space = (rcvbuf - sk.sk_backlog_len - sk.sk_rmem_alloc) * ratio >> 8
     allowed_space = rcvbuf * ratio >> 8
@@ -346,7 +346,8 @@ def tcp_send_segment(
 def tcp_event_ack_sent(sk: TcpSock, rcv_nxt: int) -> None:
     """An ACK is leaving: none is owed any more."""
     if sk.compressed_ack:
-        sk.sk_net.net_statistics[LINUX_MIB_TCPACKCOMPRESSED] += sk.compressed_ack
+        held: int = sk.compressed_ack
+        sk.sk_net.net_statistics[LINUX_MIB_TCPACKCOMPRESSED] += held
         sk.compressed_ack = 0
         timer = sk.compressed_ack_timer
         if timer is not None and sk.kernel.del_timer(timer):

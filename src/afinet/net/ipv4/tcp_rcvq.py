@@ -211,7 +211,8 @@ def tcp_sndbuf_expand(sk: TcpSock) -> None:
     mss_clamp: int = sk.rx_opt.mss_clamp
     per_mss = max(mss_clamp, sk.mss_cache) + MAX_TCP_HEADER + 320
     per_mss = (1 << (per_mss - 1).bit_length()) + 256
-    nr_segs = max(TCP_INIT_CWND, sk.snd_cwnd, sk.reordering + 1)
+    reordering: int = sk.reordering
+    nr_segs = max(TCP_INIT_CWND, sk.snd_cwnd, reordering + 1)
     ca = sk.icsk_ca_ops
     sndmem = (2 if ca is None else ca.sndbuf_expand(sk)) * nr_segs * per_mss
     if sk.sk_sndbuf < sndmem:
@@ -922,7 +923,8 @@ def tcp_sack_compress_send_ack(sk: TcpSock) -> None:
     timer = sk.compressed_ack_timer
     if timer is not None and sk.kernel.del_timer(timer):
         sock_put(sk)
-    sk.sk_net.net_statistics[LINUX_MIB_TCPACKCOMPRESSED] += sk.compressed_ack - 1
+    held: int = sk.compressed_ack
+    sk.sk_net.net_statistics[LINUX_MIB_TCPACKCOMPRESSED] += held - 1
     sk.compressed_ack = 0
     tcp_output.tcp_send_ack(sk)
 

@@ -43,7 +43,8 @@ def tcp_rack_reo_wnd(sk: TcpSock) -> int:
         if sk.sacked_out >= sk.reordering and not sk.sk_net.ipv4.sysctl_tcp_recovery & TCP_RACK_NO_DUPTHRESH:
             return 0
     rtt_min = sk.rtt_min
-    wnd = ((0xFFFFFFFF if rtt_min is None else rtt_min.v0) >> 2) * sk.rack_reo_wnd_steps
+    steps: int = sk.rack_reo_wnd_steps
+    wnd = ((0xFFFFFFFF if rtt_min is None else rtt_min.v0) >> 2) * steps
     limit = sk.srtt_us >> 3
     return wnd if wnd < limit else limit
 

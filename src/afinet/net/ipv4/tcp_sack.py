@@ -68,7 +68,8 @@ def tcp_check_sack_reordering(sk: TcpSock, low_seq: int, ts: bool) -> None:
         return
     metric = (fack - low_seq) & 0xFFFFFFFF
     mss = sk.mss_cache
-    if mss and metric > sk.reordering * mss:
+    reordering: int = sk.reordering
+    if mss and metric > reordering * mss:
         sk.reordering = min((metric + mss - 1) // mss, sk.sk_net.ipv4.sysctl_tcp_max_reordering)
     tcp_loss_stats(sk).reord_seen += 1
     sk.sk_net.net_statistics[LINUX_MIB_TCPTSREORDER if ts else LINUX_MIB_TCPSACKREORDER] += 1

@@ -282,7 +282,7 @@ class TcpSock(InetConnectionSock):
         self.write_seq: int = 0  # tail + 1 of the data the program wrote
         self.pushed_seq: int = 0
         self.pred_flags: int = 0  # header prediction: 0 is off
-        self.tcp_header_len: int = 0
+        self.tcp_header_len: i32 = 0
         # segments and bytes, for TCP_INFO
         self.segs_in: int = 0
         self.data_segs_in: int = 0
@@ -297,21 +297,21 @@ class TcpSock(InetConnectionSock):
         self.rcv_tstamp: int = 0  # when an ACK was last received
         self.lsndtime: int = 0  # when data was last sent
         self.last_oow_ack_time: int = 0
-        self.compressed_ack: int = 0
+        self.compressed_ack: i32 = 0
         self.compressed_ack_timer: TcpCompressedAckTimer | None = None
         self.tsoffset: int = 0
         # options
         self.rx_opt: TcpOptionsReceived = TcpOptionsReceived()
         self.advmss: int = 0
         self.mss_cache: int = 0
-        self.mtu_info: int = 0  # what an ICMP error said while the sock was owned
+        self.mtu_info: i32 = 0  # what an ICMP error said while the sock was owned
         self.window_clamp: int = 0
         self.rcv_ssthresh: int = 0
-        self.scaling_ratio: int = 0
-        self.nonagle: int = 0  # TCP_NAGLE_OFF, _CORK, _PUSH
+        self.scaling_ratio: i16 = 0
+        self.nonagle: i16 = 0  # TCP_NAGLE_OFF, _CORK, _PUSH
         self.repair: bool = False
-        self.ecn_flags: int = 0
-        self.tsq_flags: int = 0  # TCPF_TSQ_DEFERRED and its like: what release_cb has to do
+        self.ecn_flags: i16 = 0
+        self.tsq_flags: i16 = 0  # TCPF_TSQ_DEFERRED and its like: what release_cb has to do
         # RTT
         self.srtt_us: int = 0
         self.mdev_us: int = 0
@@ -331,8 +331,8 @@ class TcpSock(InetConnectionSock):
         self.snd_cwnd_used: int = 0
         self.snd_cwnd_stamp: int = 0
         self.prior_cwnd: int = 0
-        self.prr_delivered: int = 0
-        self.prr_out: int = 0
+        self.prr_delivered: i32 = 0
+        self.prr_out: i32 = 0
         self.delivered: int = 0
         self.delivered_ce: int = 0
         self.lost: int = 0
@@ -345,11 +345,11 @@ class TcpSock(InetConnectionSock):
         # recovery
         self.lost_out: int = 0
         self.sacked_out: int = 0
-        self.reordering: int = 0
+        self.reordering: i32 = 0
         self.high_seq: int = 0
         self.retrans_stamp: int = 0  # ms timestamp of the first retransmission of this episode
         self.undo_marker: int = 0
-        self.undo_retrans: int = 0
+        self.undo_retrans: i32 = 0
         self.prior_ssthresh: int = 0
         self.frto: bool = False
         self.is_sack_reneg: bool = False
@@ -362,8 +362,8 @@ class TcpSock(InetConnectionSock):
         self.rack_rtt_us: int = 0
         self.rack_end_seq: int = 0
         self.rack_last_delivered: int = 0
-        self.rack_reo_wnd_steps: int = 1
-        self.rack_reo_wnd_persist: int = 0
+        self.rack_reo_wnd_steps: i16 = 1
+        self.rack_reo_wnd_persist: i16 = 0
         self.rack_dsack_seen: bool = False
         self.rack_advanced: bool = False
         self.tcp_rtx_queue: TcpSkbQueue | None = None  # sent and not acknowledged, in order of seq
@@ -381,14 +381,14 @@ class TcpSock(InetConnectionSock):
         self.rcv_rtt_seq: int = 0
         self.rcv_rtt_time: int = 0
         # urgent data
-        self.urg_data: int = 0  # TCP_URG_VALID, _NOTYET, _READ | byte
+        self.urg_data: i16 = 0  # TCP_URG_VALID, _NOTYET, _READ | byte
         self.urg_seq: int = 0
         self.snd_up: int = 0
         self.tcp_cold: TcpColdFields | None = None  # rare options: None until one is set
         # chronographs of TCP_INFO
         self.chrono_start: int = 0
         self.chrono_stat: list[int] | None = None
-        self.chrono_type: int = 0
+        self.chrono_type: i16 = 0
 
     def sk_write_space(self) -> None:
         """sk_stream_write_space."""

@@ -72,7 +72,7 @@ from afinet.net.core.sock import (
     sock_set_flag,
 )
 from afinet.net.ipv4 import datagram, icmp, igmp, ip_output, ip_sockglue, route, udp_table
-from afinet.net.ipv4.inet_sock import INET_FLAGS_RECVERR, InetSock, inet_test_bit
+from afinet.net.ipv4.inet_sock import INET_FLAGS_RECVERR, InetSock, inet_mc_addr, inet_test_bit
 from afinet.net.ipv4.protocol import NetProtocol
 from afinet.net.ipv4.udp_sock import UdpSock as UdpSock
 from afinet.net.ipv4.udp_sock import UdpTableProto
@@ -218,7 +218,7 @@ def udp_sendmsg(sk: UdpSock, msg: MsgHdr, length: int) -> int:
         if not ipc.oif:
             ipc.oif = sk.mc_index
         if not saddr:
-            saddr = sk.mc_addr
+            saddr = inet_mc_addr(sk)
         connected = False
     elif not ipc.oif:
         ipc.oif = sk.uc_index
