@@ -16,6 +16,7 @@ from afinet.kernel.wait import Kiocb
 from afinet.net import socket
 from afinet.net.core import secure_seq
 from afinet.net.core import sock as core_sock
+from afinet.net.core.datagram import sk_cold
 from afinet.net.core.flow import Flowi4
 from afinet.net.core.net_namespace import Net
 from afinet.net.core.sock import (
@@ -322,7 +323,8 @@ def test_sock_init_data_takes_its_defaults_from_sysctl(p: Pair) -> None:
     assert (sk.sk_rcvbuf, sk.sk_sndbuf) == (111_111, 222_222)
     assert sk.sk_state == TCP_CLOSE and sk.sk_type == SOCK_DGRAM and sk.sk_uid == 1000
     assert sk.sk_socket is sock and sock.sk is sk
-    assert (sk.sk_rcvlowat, sk.sk_rcvtimeo, sk.sk_sndtimeo) == (1, MAX_SCHEDULE_TIMEOUT, MAX_SCHEDULE_TIMEOUT)
+    cold = sk_cold(sk)
+    assert (sk.sk_rcvlowat, cold.sk_rcvtimeo, cold.sk_sndtimeo) == (1, MAX_SCHEDULE_TIMEOUT, MAX_SCHEDULE_TIMEOUT)
     assert (sk.sk_rx_queue_mapping, sk.sk_tx_queue_mapping) == (-1, -1)
     sk_set_socket(sk, None)
     assert sk.sk_socket is None

@@ -6,82 +6,60 @@ and never off by more than a quarter of the window in between. TCP keeps its min
 
 from __future__ import annotations
 
-from afinet._mypyc import mypyc_attr
+from typing import Final
 
+# struct minmax, a value and no object (compiled, it lies within the struct that holds it): the time and the measurement of each
+# sample, the best first. Times in any unit that the caller keeps to.
+MinMax = tuple[int, int, int, int, int, int]
 
-@mypyc_attr(acyclic=True)
-class MinMax:
-    """struct minmax. Times in any unit that the caller keeps to; `v0` is the estimate."""
-
-    __slots__ = ("t0", "t1", "t2", "v0", "v1", "v2")
-
-    def __init__(self, t: int, meas: int) -> None:
-        self.t0: int = t
-        self.v0: int = meas
-        self.t1: int = t
-        self.v1: int = meas
-        self.t2: int = t
-        self.v2: int = meas
+# Before the first sample of a minimum.
+MINMAX_NONE: Final = (0, 0xFFFFFFFF, 0, 0xFFFFFFFF, 0, 0xFFFFFFFF)
 
 
 def minmax_get(m: MinMax) -> int:
-    return m.v0
+    """The estimate."""
+    return m[1]
 
 
-def minmax_reset(m: MinMax, t: int, meas: int) -> int:
+def minmax_reset(t: int, meas: int) -> MinMax:
     """Forget the past."""
-    m.t0 = m.t1 = m.t2 = t
-    m.v0 = m.v1 = m.v2 = meas
-    return meas
+    return t, meas, t, meas, t, meas
 
 
-def minmax_running_min(m: MinMax, win: int, t: int, meas: int) -> int:
-    """Take a sample in; the minimum over the last `win`."""
-    if meas <= m.v0 or t - m.t2 > win:
-        return minmax_reset(m, t, meas)
-    if meas <= m.v1:
-        m.t1 = m.t2 = t
-        m.v1 = m.v2 = meas
-    elif meas <= m.v2:
-        m.t2 = t
-        m.v2 = meas
+def minmax_running_min(m: MinMax, win: int, t: int, meas: int) -> MinMax:
+    """Take a sample in; minmax_get then is the minimum over the last `win`."""
+    t0, v0, t1, v1, t2, v2 = m
+    if meas <= v0 or t - t2 > win:
+        return t, meas, t, meas, t, meas
+    if meas <= v1:
+        m = t0, v0, t, meas, t, meas
+    elif meas <= v2:
+        m = t0, v0, t1, v1, t, meas
     return _subwin_update(m, win, t, meas)
 
 
-def minmax_running_max(m: MinMax, win: int, t: int, meas: int) -> int:
-    """Take a sample in; the maximum over the last `win`."""
-    if meas >= m.v0 or t - m.t2 > win:
-        return minmax_reset(m, t, meas)
-    if meas >= m.v1:
-        m.t1 = m.t2 = t
-        m.v1 = m.v2 = meas
-    elif meas >= m.v2:
-        m.t2 = t
-        m.v2 = meas
+def minmax_running_max(m: MinMax, win: int, t: int, meas: int) -> MinMax:
+    """Take a sample in; minmax_get then is the maximum over the last `win`."""
+    t0, v0, t1, v1, t2, v2 = m
+    if meas >= v0 or t - t2 > win:
+        return t, meas, t, meas, t, meas
+    if meas >= v1:
+        m = t0, v0, t, meas, t, meas
+    elif meas >= v2:
+        m = t0, v0, t1, v1, t, meas
     return _subwin_update(m, win, t, meas)
 
 
-def _subwin_update(m: MinMax, win: int, t: int, meas: int) -> int:
+def _subwin_update(m: MinMax, win: int, t: int, meas: int) -> MinMax:
     """The best has left the window, or a quarter, or a half of it went by without a second, a third choice."""
-    age = t - m.t0
+    t0, v0, t1, v1, t2, v2 = m
+    age = t - t0
     if age > win:
-        m.t0 = m.t1
-        m.v0 = m.v1
-        m.t1 = m.t2
-        m.v1 = m.v2
-        m.t2 = t
-        m.v2 = meas
-        if t - m.t0 > win:
-            m.t0 = m.t1
-            m.v0 = m.v1
-            m.t1 = m.t2
-            m.v1 = m.v2
-            m.t2 = t
-            m.v2 = meas
-    elif m.t1 == m.t0 and age > win >> 2:
-        m.t1 = m.t2 = t
-        m.v1 = m.v2 = meas
-    elif m.t2 == m.t1 and age > win >> 1:
-        m.t2 = t
-        m.v2 = meas
-    return m.v0
+        if t - t1 > win:
+            return t2, v2, t, meas, t, meas
+        return t1, v1, t2, v2, t, meas
+    if t1 == t0 and age > win >> 2:
+        return t0, v0, t, meas, t, meas
+    if t2 == t1 and age > win >> 1:
+        return t0, v0, t1, v1, t, meas
+    return m

@@ -173,13 +173,13 @@ def test_timeouts_round_up_to_jiffies_and_end_a_call_to_the_nanosecond(w: World)
     receiver, _ = w.pair()
     sk = w.sk(w.root, receiver)
     assert w.set(w.root, receiver, SO_RCVTIMEO, pack_timeval(0, 1)) == 0
-    assert sk.sk_rcvtimeo == NSEC_PER_MSEC
+    assert datagram.sk_cold(sk).sk_rcvtimeo == NSEC_PER_MSEC
     assert w.set(w.root, receiver, SO_RCVTIMEO, pack_timeval(2, 500001)) == 0
-    assert sk.sk_rcvtimeo == 2501 * NSEC_PER_MSEC
+    assert datagram.sk_cold(sk).sk_rcvtimeo == 2501 * NSEC_PER_MSEC
     assert unpack_timeval(w.get(w.root, receiver, SO_RCVTIMEO, 16)) == (2, 501000)
     assert w.set(w.root, receiver, SO_RCVTIMEO, pack_timeval(0, 1000000)) == -EDOM
     assert w.set(w.root, receiver, SO_SNDTIMEO, pack_timeval(-1, 0)) == 0
-    assert sk.sk_sndtimeo == 0
+    assert datagram.sk_cold(sk).sk_sndtimeo == 0
     assert w.set(w.root, receiver, SO_SNDTIMEO, bytes(15)) == -EINVAL
     iocb = Kiocb()
     begin = w.kernel.now

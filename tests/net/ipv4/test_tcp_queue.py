@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afinet.kernel.win_minmax import MinMax, minmax_running_max, minmax_running_min
+from afinet.kernel.win_minmax import minmax_get, minmax_reset, minmax_running_max, minmax_running_min
 from afinet.net.core.skbuff import SkBuff
 from afinet.net.ipv4.tcp_queue import TcpSkbQueue, TsortedQueue
 from afinet.net.ipv4.tcp_sock import TCPCB_LOST, TCPCB_SACKED_ACKED
@@ -112,14 +112,15 @@ def test_the_windowed_minimum_is_never_below_the_true_one_and_ages_out(samples: 
     win = 100
     t = 0
     seen: list[tuple[int, int]] = []
-    low = MinMax(0, samples[0][1])
-    high = MinMax(0, samples[0][1])
+    low = minmax_reset(0, samples[0][1])
+    high = minmax_reset(0, samples[0][1])
     seen.append((0, samples[0][1]))
     for step, value in samples[1:]:
         t += step
         seen.append((t, value))
-        m = minmax_running_min(low, win, t, value)
-        n = minmax_running_max(high, win, t, value)
+        low = minmax_running_min(low, win, t, value)
+        high = minmax_running_max(high, win, t, value)
+        m, n = minmax_get(low), minmax_get(high)
         recent = [v for when, v in seen if t - when <= win]
         assert min(recent) <= m <= value or m in recent
         assert value <= n

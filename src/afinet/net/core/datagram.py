@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
+from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_PROTO_MEM,
     SKB_DROP_REASON_SOCKET_RCVBUFF,
@@ -75,7 +76,9 @@ class SockColdFields:
         "sk_incoming_cpu",
         "sk_lingertime",
         "sk_max_pacing_rate",
+        "sk_rcvtimeo",
         "sk_reserved_mem",
+        "sk_sndtimeo",
     )
 
     def __init__(self) -> None:
@@ -85,6 +88,8 @@ class SockColdFields:
         self.sk_incoming_cpu: int = -1
         self.sk_reserved_mem: int = 0  # SO_RESERVE_MEM: bytes of sk_forward_alloc that are not given back
         self.sk_busy_poll: int = 0  # SO_BUSY_POLL, us
+        self.sk_rcvtimeo: int = MAX_SCHEDULE_TIMEOUT  # SO_RCVTIMEO, ns
+        self.sk_sndtimeo: int = MAX_SCHEDULE_TIMEOUT
         self.sk_lingertime: int = 0  # SO_LINGER, ns
         self.sk_max_pacing_rate: int = -1  # SO_MAX_PACING_RATE, bytes a second
 
@@ -103,6 +108,8 @@ def sk_clone_cold(child: Sock, parent: Sock) -> None:
     if old is not None:
         cold = sk_cold(child)
         cold.sk_busy_poll = old.sk_busy_poll
+        cold.sk_rcvtimeo = old.sk_rcvtimeo
+        cold.sk_sndtimeo = old.sk_sndtimeo
         cold.sk_lingertime = old.sk_lingertime
         cold.sk_max_pacing_rate = old.sk_max_pacing_rate
 

@@ -117,21 +117,22 @@ class SockCommon:
 
     def __init__(self, net: Net, family: int, prot: Proto) -> None:
         self.sk_net: Net = net
-        self.sk_family: i16 = family
         self.sk_prot: Proto = prot
-        self.sk_state: i16 = 0
-        self.sk_reuse: i16 = 0
-        self.sk_reuseport: bool = False
-        self.sk_bound_dev_if: i32 = 0
-        self.sk_refcnt: i32 = 1
         self.inet_daddr: int = 0
         self.inet_rcv_saddr: int = 0
-        self.inet_dport: i32 = 0
-        self.inet_num: i32 = 0
         self.sk_hash: int = -1  # key under which the sock is hashed; -1: unhashed (sk_unhashed)
         self.sk_hash_next: SockCommon | None = None  # next sock of the same key
         self.sk_bind_next: SockCommon | None = None  # neighbours among the owners of a local port (sk_bind_node)
         self.sk_bind_prev: SockCommon | None = None
+        # The small ones stand together, which leaves no holes in the compiled struct.
+        self.sk_bound_dev_if: i32 = 0
+        self.sk_refcnt: i32 = 1
+        self.inet_dport: i32 = 0
+        self.inet_num: i32 = 0
+        self.sk_family: i16 = family
+        self.sk_state: i16 = 0
+        self.sk_reuse: i16 = 0
+        self.sk_reuseport: bool = False
 
 
 class Sock(SockCommon):
@@ -167,7 +168,6 @@ class Sock(SockCommon):
         "sk_protocol",
         "sk_rcvbuf",
         "sk_rcvlowat",
-        "sk_rcvtimeo",
         "sk_receive_queue",
         "sk_reuseport_cb",
         "sk_rmem_alloc",
@@ -176,7 +176,6 @@ class Sock(SockCommon):
         "sk_rx_queue_mapping",
         "sk_shutdown",
         "sk_sndbuf",
-        "sk_sndtimeo",
         "sk_socket",
         "sk_stamp",
         "sk_tx_queue_mapping",
@@ -197,57 +196,55 @@ class Sock(SockCommon):
         self.sk_prot_creator: Proto = prot
         self.sk_socket: Socket | None = None
         self.sk_wq: WaitQueueHead | None = None  # made by sk_sleep() when somebody first waits
-        self.sk_type: i16 = 0
-        self.sk_protocol: i16 = 0
-        self.sk_kern_sock: bool = False
-        self.sk_net_refcnt: bool = False
-        self.sk_flags: i32 = 0
-        self.sk_shutdown: i16 = 0
-        self.sk_userlocks: i16 = 0  # SOCK_SNDBUF_LOCK, SOCK_RCVBUF_LOCK, SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK
-        self.sk_no_check_tx: bool = False
-        self.sk_err: i16 = 0  # positive errno
-        self.sk_err_soft: i16 = 0
         self.sk_uid: int = 0
         self.sk_mark: int = 0
         self.sk_priority: int = 0
         self.sk_stamp: int = -1  # when the last packet read came in (SIOCGSTAMP); -1: none was
         self.sk_txhash: int = 0
-        self.sk_txrehash: i16 = 0  # SO_TXREHASH
-        self.sk_rx_queue_mapping: i16 = -1
-        self.sk_tx_queue_mapping: i16 = -1
-        # times in ns
-        self.sk_rcvtimeo: int = MAX_SCHEDULE_TIMEOUT
-        self.sk_sndtimeo: int = MAX_SCHEDULE_TIMEOUT
         # ownership
-        self.sk_lock_owned: bool = False
         self.sk_backlog: list[SkBuff] | None = None
         self.sk_backlog_len: int = 0  # truesize queued
         # memory
         self.sk_rcvbuf: int = 0
         self.sk_sndbuf: int = 0
-        self.sk_rcvlowat: i32 = 1
         self.sk_rmem_alloc: int = 0
         self.sk_wmem_alloc: int = 1
         self.sk_wmem_queued: int = 0
         self.sk_forward_alloc: int = 0
         self.sk_memcg: MemCgroup | None = None
-        self.sk_drops: i32 = 0
-        self.sk_peek_off: i32 = -1
-        self.sk_disconnects: i32 = 0  # connect(AF_UNSPEC)s: a call that waited across one is over (-EPIPE)
         self.sk_pacing_rate: int = -1  # bytes a second; -1: unlimited (~0UL)
-        self.sk_gso_max_size: i32 = 65536
-        self.sk_gso_max_segs: i32 = 65535
         # queues
         self.sk_receive_queue: SkBuffHead = skbuff.SkBuffHead()
         self.sk_write_queue: SkBuffHead = skbuff.SkBuffHead()
-        self.sk_ack_backlog: i32 = 0
-        self.sk_max_ack_backlog: i32 = 0
         self.sk_dst_cache: DstEntry | None = None
-        self.sk_dst_pending_confirm: bool = False  # the peer was heard: tell the neighbour with the next packet
         self.sk_rx_dst: DstEntry | None = None  # input route of the last segment, for early demux
-        self.sk_rx_dst_ifindex: i32 = 0
         self.sk_reuseport_cb: SockReuseport | None = None
         self.sk_cold: SockColdFields | None = None  # error queue, filter: None until used
+        # The small ones stand together, which leaves no holes in the compiled struct.
+        self.sk_flags: i32 = 0
+        self.sk_rcvlowat: i32 = 1
+        self.sk_drops: i32 = 0
+        self.sk_peek_off: i32 = -1
+        self.sk_disconnects: i32 = 0  # connect(AF_UNSPEC)s: a call that waited across one is over (-EPIPE)
+        self.sk_gso_max_size: i32 = 65536
+        self.sk_gso_max_segs: i32 = 65535
+        self.sk_ack_backlog: i32 = 0
+        self.sk_max_ack_backlog: i32 = 0
+        self.sk_rx_dst_ifindex: i32 = 0
+        self.sk_type: i16 = 0
+        self.sk_protocol: i16 = 0
+        self.sk_shutdown: i16 = 0
+        self.sk_userlocks: i16 = 0  # SOCK_SNDBUF_LOCK, SOCK_RCVBUF_LOCK, SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK
+        self.sk_err: i16 = 0  # positive errno
+        self.sk_err_soft: i16 = 0
+        self.sk_txrehash: i16 = 0  # SO_TXREHASH
+        self.sk_rx_queue_mapping: i16 = -1
+        self.sk_tx_queue_mapping: i16 = -1
+        self.sk_kern_sock: bool = False
+        self.sk_net_refcnt: bool = False
+        self.sk_no_check_tx: bool = False
+        self.sk_lock_owned: bool = False
+        self.sk_dst_pending_confirm: bool = False  # the peer was heard: tell the neighbour with the next packet
 
     # -- callbacks ----------------------------------------------------------------------------------------------------
 
@@ -495,8 +492,6 @@ def sock_init_data(sock: Socket | None, sk: Sock, uid: int = 0) -> None:
         sock.sk = sk
     sk.sk_uid = uid
     sk.sk_rcvlowat = 1
-    sk.sk_rcvtimeo = MAX_SCHEDULE_TIMEOUT
-    sk.sk_sndtimeo = MAX_SCHEDULE_TIMEOUT
     sk.sk_peek_off = -1
     sk.sk_stamp = -1
     sk.sk_pacing_rate = -1
@@ -648,11 +643,15 @@ def sk_error_report(sk: Sock) -> None:
 
 def sock_rcvtimeo(sk: Sock, iocb: Kiocb, noblock: bool) -> int:
     """What the call may still wait for data (ns); 0: answer now."""
-    return 0 if noblock else iocb.timeout(sk.kernel.now, sk.sk_rcvtimeo)
+    if noblock:
+        return 0
+    return iocb.timeout(sk.kernel.now, MAX_SCHEDULE_TIMEOUT if sk.sk_cold is None else sk.sk_cold.sk_rcvtimeo)
 
 
 def sock_sndtimeo(sk: Sock, iocb: Kiocb, noblock: bool) -> int:
-    return 0 if noblock else iocb.timeout(sk.kernel.now, sk.sk_sndtimeo)
+    if noblock:
+        return 0
+    return iocb.timeout(sk.kernel.now, MAX_SCHEDULE_TIMEOUT if sk.sk_cold is None else sk.sk_cold.sk_sndtimeo)
 
 
 def sock_intr_errno(timeo: int) -> int:

@@ -285,13 +285,13 @@ def sk_setsockopt_locked(sk: Sock, optname: int, val: int, optval: bytes) -> int
         if err:
             return err
         if timeo >= 0:
-            sk.sk_rcvtimeo = timeo
+            datagram.sk_cold(sk).sk_rcvtimeo = timeo
     elif optname == SO_SNDTIMEO or optname == SO_SNDTIMEO_NEW:
         err, timeo = sock_set_timeout(kernel, optval)
         if err:
             return err
         if timeo >= 0:
-            sk.sk_sndtimeo = timeo
+            datagram.sk_cold(sk).sk_sndtimeo = timeo
     elif optname == SO_RCVLOWAT:
         sock = sk.sk_socket
         if val < 0:
@@ -625,9 +625,9 @@ def sk_getsockopt_struct(sk: Sock, optname: int, optlen: int) -> tuple[int, byte
         lingertime = 0 if sk.sk_cold is None else sk.sk_cold.sk_lingertime
         out = pack_linger(int(sock_flag(sk, SOCK_LINGER)), lingertime // NSEC_PER_SEC)
     elif optname == SO_RCVTIMEO or optname == SO_RCVTIMEO_NEW:
-        out = sock_get_timeout(sk.sk_rcvtimeo)
+        out = sock_get_timeout(MAX_SCHEDULE_TIMEOUT if sk.sk_cold is None else sk.sk_cold.sk_rcvtimeo)
     elif optname == SO_SNDTIMEO or optname == SO_SNDTIMEO_NEW:
-        out = sock_get_timeout(sk.sk_sndtimeo)
+        out = sock_get_timeout(MAX_SCHEDULE_TIMEOUT if sk.sk_cold is None else sk.sk_cold.sk_sndtimeo)
     elif optname == SO_BINDTODEVICE:
         return sock_getbindtodevice(sk, optlen)
     elif optname == SO_PEERNAME:

@@ -536,8 +536,6 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     child.sk_uid = parent.sk_uid
     child.sk_txrehash = parent.sk_txrehash
     child.sk_priority = parent.sk_priority
-    child.sk_rcvtimeo = parent.sk_rcvtimeo
-    child.sk_sndtimeo = parent.sk_sndtimeo
     child.sk_rcvbuf = parent.sk_rcvbuf
     child.sk_sndbuf = parent.sk_sndbuf
     child.sk_rcvlowat = parent.sk_rcvlowat

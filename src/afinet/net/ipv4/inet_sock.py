@@ -92,20 +92,21 @@ class InetSock(Sock):
     def __init__(self, net: Net, family: int, prot: Proto) -> None:
         super().__init__(net, family, prot)
         self.inet_saddr: int = 0  # source address put into packets
+        self.inet_opt: IpOptions | None = None
+        self.cork: InetCork | None = None  # UDP_CORK, MSG_MORE
+        self.inet_cold: InetColdFields | None = None  # multicast memberships and the like
+        # The small ones stand together, which leaves no holes in the compiled struct.
         self.inet_sport: i32 = 0
         self.inet_flags: i32 = 0  # 1 << INET_FLAGS_*
         self.inet_id: i32 = 0
+        self.mc_index: i32 = 0
+        self.uc_index: i32 = 0
         self.uc_ttl: i16 = -1  # -1: the route's or the namespace's
         self.tos: i16 = 0
         self.rcv_tos: i16 = 0
         self.min_ttl: i16 = 0
         self.pmtudisc: i16 = 0  # IP_PMTUDISC_*
         self.mc_ttl: i16 = 1
-        self.mc_index: i32 = 0
-        self.uc_index: i32 = 0
-        self.inet_opt: IpOptions | None = None
-        self.cork: InetCork | None = None  # UDP_CORK, MSG_MORE
-        self.inet_cold: InetColdFields | None = None  # multicast memberships and the like
 
     def sk_destruct(self) -> None:
         """inet_create sets it to inet_sock_destruct; protocols that override it end there."""
@@ -211,32 +212,33 @@ class InetConnectionSock(InetSock):
         self.icsk_delack_timer: TimerList | None = None
         self.sk_keepalive_timer: TimerList | None = None
         self.icsk_timeout: int = 0  # when the event of icsk_pending is due
-        self.icsk_pending: i16 = 0  # ICSK_TIME_*
         self.icsk_rto: int = 0
         self.icsk_rto_min: int = 0
         self.icsk_rto_max: int = 0
+        self.icsk_probes_tstamp: int = 0
+        # congestion control
+        self.icsk_ca_ops: TcpCongestionOps | None = None
+        self.icsk_ca_priv: object = None  # the algorithm's own
+        # delayed ACK
+        self.icsk_ack_ato: int = 0
+        self.icsk_ack_timeout: int = 0
+        self.icsk_ack_lrcvtime: int = 0
+        self.icsk_ack_rcv_mss: int = 0
+        self.icsk_mtup: IcskMtup | None = None  # while path MTU probing is on
+        # The small ones stand together, which leaves no holes in the compiled struct.
         self.icsk_retransmits: i32 = 0
         self.icsk_backoff: i32 = 0
         self.icsk_syn_retries: i32 = 0
         self.icsk_probes_out: i32 = 0
-        self.icsk_probes_tstamp: int = 0
         self.icsk_ext_hdr_len: i32 = 0
         self.icsk_pmtu_cookie: i32 = 0
-        # congestion control
-        self.icsk_ca_ops: TcpCongestionOps | None = None
-        self.icsk_ca_state: i16 = 0  # TCP_CA_*
-        self.icsk_ca_setsockopt: bool = False
-        self.icsk_ca_priv: object = None  # the algorithm's own
-        # delayed ACK
-        self.icsk_ack_pending: i16 = 0  # ICSK_ACK_*
         self.icsk_ack_quick: i32 = 0
-        self.icsk_ack_pingpong: i16 = 0
-        self.icsk_ack_ato: int = 0
-        self.icsk_ack_timeout: int = 0
-        self.icsk_ack_lrcvtime: int = 0
         self.icsk_ack_last_seg_size: i32 = 0
-        self.icsk_ack_rcv_mss: int = 0
-        self.icsk_mtup: IcskMtup | None = None  # while path MTU probing is on
+        self.icsk_pending: i16 = 0  # ICSK_TIME_*
+        self.icsk_ca_state: i16 = 0  # TCP_CA_*
+        self.icsk_ack_pending: i16 = 0  # ICSK_ACK_*
+        self.icsk_ack_pingpong: i16 = 0
+        self.icsk_ca_setsockopt: bool = False
 
 
 class InetRequestSock(RequestSock):

@@ -160,7 +160,7 @@ def tcp_compute_delivery_rate(tp: TcpSock) -> int:
 
 def tcp_min_rtt(tp: TcpSock) -> int:
     """Microseconds; ~0U: nothing measured yet."""
-    return _U32_MAX if tp.rtt_min is None else minmax_get(tp.rtt_min)
+    return minmax_get(tp.rtt_min)
 
 
 def tcp_get_info_chrono_stats(tp: TcpSock, info: TcpInfo) -> None:

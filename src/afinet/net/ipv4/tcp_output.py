@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from afinet.kernel.softirq import TASKLET_SOFTIRQ, SoftirqAction, open_softirq
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_USEC
+from afinet.kernel.win_minmax import minmax_get
 from afinet.net.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_TSO
 from afinet.net.core.skbuff import (
     CHECKSUM_NONE,
@@ -565,8 +566,7 @@ def tcp_tso_segs(sk: TcpSock, mss_now: int) -> int:
     size = max_size
     if sk.sk_pacing_rate >= 0:
         size = sk.sk_pacing_rate >> _SK_PACING_SHIFT
-        rtt_min = sk.rtt_min
-        r = (0xFFFFFFFF if rtt_min is None else rtt_min.v0) >> net.sysctl_tcp_tso_rtt_log
+        r = minmax_get(sk.rtt_min) >> net.sysctl_tcp_tso_rtt_log
         if r < 32:
             size += max_size >> r
         size = min(size, max_size)

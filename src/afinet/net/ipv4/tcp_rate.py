@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from afinet.kernel.win_minmax import minmax_get
 from afinet.net.ipv4.tcp_inline import tcp_skb_sent_after, tcp_stamp_us_delta
 from afinet.net.ipv4.tcp_sock import TCPCB_RETRANS, after
 from afinet.wire.tcp_options import ParsedOptions
@@ -135,8 +136,7 @@ def tcp_rate_gen(tp: TcpSock, delivered: int, lost: int, is_sack_reneg: bool, rs
     rs.snd_interval_us = snd_us
     rs.rcv_interval_us = ack_us
     # A sample shorter than the least RTT comes from something like a retransmission taken for the original.
-    rtt_min = tp.rtt_min
-    if rtt_min is not None and rs.interval_us < rtt_min.v0:
+    if rs.interval_us < minmax_get(tp.rtt_min):
         rs.interval_us = -1
         return
     # Keep the best one that the program's silence did not spoil.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from afinet.kernel.win_minmax import minmax_get
 from afinet.net.core.skbuff import SkBuff
 from afinet.net.ipv4 import tcp_ack, tcp_retransmit, tcp_timer
 from afinet.net.ipv4.inet_sock import ICSK_TIME_REO_TIMEOUT, ICSK_TIME_RETRANS
@@ -42,9 +43,8 @@ def tcp_rack_reo_wnd(sk: TcpSock) -> int:
             return 0
         if sk.sacked_out >= sk.reordering and not sk.sk_net.ipv4.sysctl_tcp_recovery & TCP_RACK_NO_DUPTHRESH:
             return 0
-    rtt_min = sk.rtt_min
     steps: int = sk.rack_reo_wnd_steps
-    wnd = ((0xFFFFFFFF if rtt_min is None else rtt_min.v0) >> 2) * steps
+    wnd = (minmax_get(sk.rtt_min) >> 2) * steps
     limit = sk.srtt_us >> 3
     return wnd if wnd < limit else limit
 
@@ -101,8 +101,7 @@ def tcp_rack_advance(tp: TcpSock, skb: SkBuff, sacked: int) -> None:
     rtt_us = (tp.tcp_mstamp - xmit_time) // 1000
     if sacked & TCPCB_RETRANS:
         # Faster than any round trip: it was the original that came through, not this retransmission.
-        rtt_min = tp.rtt_min
-        if rtt_us < (0xFFFFFFFF if rtt_min is None else rtt_min.v0):
+        if rtt_us < minmax_get(tp.rtt_min):
             return
     tp.rack_advanced = True
     tp.rack_rtt_us = rtt_us

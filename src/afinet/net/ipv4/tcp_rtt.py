@@ -7,7 +7,7 @@ them; the least RTT of the last tcp_min_rtt_wlen seconds is what RACK goes by.
 from __future__ import annotations
 
 from afinet.kernel.time import NSEC_PER_SEC
-from afinet.kernel.win_minmax import MinMax, minmax_running_min
+from afinet.kernel.win_minmax import minmax_get, minmax_running_min
 from afinet.net.ipv4 import tcp_ack
 from afinet.net.ipv4.tcp_inline import FLAG_ACK_MAYBE_DELAYED, FLAG_ACKED, FLAG_SYN_ACKED, tcp_rto_min_us, tcp_time_stamp_ts
 from afinet.net.ipv4.tcp_rate import TcpSacktagState
@@ -16,8 +16,7 @@ from afinet.net.ipv4.tcp_sock import TcpRequestSock, TcpSock, after
 
 def tcp_min_rtt(tp: TcpSock) -> int:
     """us; 2**32 - 1 before anything was measured."""
-    m = tp.rtt_min
-    return 0xFFFFFFFF if m is None else m.v0
+    return minmax_get(tp.rtt_min)
 
 
 def tcp_rtt_estimator(sk: TcpSock, mrtt_us: int) -> None:
@@ -73,14 +72,10 @@ def tcp_rtt_tsopt_us(tp: TcpSock, min_delta: int) -> int:
 
 def tcp_update_rtt_min(sk: TcpSock, rtt_us: int, flag: int) -> None:
     m = sk.rtt_min
-    now = sk.kernel.now
-    if m is None:
-        sk.rtt_min = MinMax(now, rtt_us or 1)
-        return
     # a delayed ACK, which the filter would take for the path's RTT when the true ones have aged
-    if flag & FLAG_ACK_MAYBE_DELAYED and rtt_us > m.v0:
+    if flag & FLAG_ACK_MAYBE_DELAYED and rtt_us > m[1]:
         return
-    minmax_running_min(m, sk.sk_net.ipv4.sysctl_tcp_min_rtt_wlen * NSEC_PER_SEC, now, rtt_us or 1)
+    sk.rtt_min = minmax_running_min(m, sk.sk_net.ipv4.sysctl_tcp_min_rtt_wlen * NSEC_PER_SEC, sk.kernel.now, rtt_us or 1)
 
 
 def tcp_ack_update_rtt(sk: TcpSock, flag: int, seq_rtt_us: int, sack_rtt_us: int, ca_rtt_us: int, state: TcpSacktagState) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from afinet._mypyc import i16, i32, mypyc_attr
 from afinet.kernel.softirq import TASKLET_SOFTIRQ, raise_softirq
+from afinet.kernel.win_minmax import MINMAX_NONE, MinMax
 from afinet.net.core import sock as sock_mod
 from afinet.net.core import stream
 from afinet.net.core.skbuff import SkBuffHead
@@ -18,7 +19,6 @@ from afinet.net.ipv4.inet_sock import InetConnectionSock, InetRequestSock
 
 if TYPE_CHECKING:
     from afinet.kernel.timer import TimerList
-    from afinet.kernel.win_minmax import MinMax
     from afinet.net.core.net_namespace import Net
     from afinet.net.core.skbuff import SkBuff
     from afinet.net.core.sock import Proto, Sock
@@ -76,15 +76,16 @@ class TcpOptionsReceived:
         self.ts_recent: int = 0
         self.rcv_tsval: int = 0
         self.rcv_tsecr: int = 0
-        self.saw_tstamp: bool = False
-        self.tstamp_ok: bool = False
-        self.wscale_ok: bool = False
+        # The small ones stand together, which leaves no holes in the compiled struct.
+        self.user_mss: i32 = 0
+        self.mss_clamp: i32 = 0
         self.sack_ok: i16 = 0  # TCP_SACK_SEEN | TCP_DSACK_SEEN
         self.snd_wscale: i16 = 0
         self.rcv_wscale: i16 = 0
         self.num_sacks: i16 = 0
-        self.user_mss: i32 = 0
-        self.mss_clamp: i32 = 0
+        self.saw_tstamp: bool = False
+        self.tstamp_ok: bool = False
+        self.wscale_ok: bool = False
 
 
 class TcpLossStats:
@@ -282,7 +283,6 @@ class TcpSock(InetConnectionSock):
         self.write_seq: int = 0  # tail + 1 of the data the program wrote
         self.pushed_seq: int = 0
         self.pred_flags: int = 0  # header prediction: 0 is off
-        self.tcp_header_len: i32 = 0
         # segments and bytes, for TCP_INFO
         self.segs_in: int = 0
         self.data_segs_in: int = 0
@@ -297,33 +297,25 @@ class TcpSock(InetConnectionSock):
         self.rcv_tstamp: int = 0  # when an ACK was last received
         self.lsndtime: int = 0  # when data was last sent
         self.last_oow_ack_time: int = 0
-        self.compressed_ack: i32 = 0
         self.compressed_ack_timer: TcpCompressedAckTimer | None = None
         self.tsoffset: int = 0
         # options
         self.rx_opt: TcpOptionsReceived = TcpOptionsReceived()
         self.advmss: int = 0
         self.mss_cache: int = 0
-        self.mtu_info: i32 = 0  # what an ICMP error said while the sock was owned
         self.window_clamp: int = 0
         self.rcv_ssthresh: int = 0
-        self.scaling_ratio: i16 = 0
-        self.nonagle: i16 = 0  # TCP_NAGLE_OFF, _CORK, _PUSH
-        self.repair: bool = False
-        self.ecn_flags: i16 = 0
-        self.tsq_flags: i16 = 0  # TCPF_TSQ_DEFERRED and its like: what release_cb has to do
         # RTT
         self.srtt_us: int = 0
         self.mdev_us: int = 0
         self.mdev_max_us: int = 0
         self.rttvar_us: int = 0
         self.rtt_seq: int = 0
-        self.rtt_min: MinMax | None = None
+        self.rtt_min: MinMax = MINMAX_NONE
         # sending
         self.packets_out: int = 0
         self.retrans_out: int = 0
         self.max_packets_out: int = 0
-        self.is_cwnd_limited: bool = False
         self.cwnd_usage_seq: int = 0  # end of the window over which the use of cwnd is watched
         self.snd_ssthresh: int = 0x7FFFFFFF
         self.snd_cwnd: int = 10
@@ -331,8 +323,6 @@ class TcpSock(InetConnectionSock):
         self.snd_cwnd_used: int = 0
         self.snd_cwnd_stamp: int = 0
         self.prior_cwnd: int = 0
-        self.prr_delivered: i32 = 0
-        self.prr_out: i32 = 0
         self.delivered: int = 0
         self.delivered_ce: int = 0
         self.lost: int = 0
@@ -341,20 +331,14 @@ class TcpSock(InetConnectionSock):
         self.delivered_mstamp: int = 0
         self.rate_delivered: int = 0
         self.rate_interval_us: int = 0
-        self.rate_app_limited: bool = False
         # recovery
         self.lost_out: int = 0
         self.sacked_out: int = 0
-        self.reordering: i32 = 0
         self.high_seq: int = 0
         self.retrans_stamp: int = 0  # ms timestamp of the first retransmission of this episode
         self.undo_marker: int = 0
-        self.undo_retrans: i32 = 0
         self.prior_ssthresh: int = 0
-        self.frto: bool = False
-        self.is_sack_reneg: bool = False
         self.tlp_high_seq: int = 0
-        self.tlp_retrans: bool = False
         self.highest_sack: SkBuff | None = None
         self.retransmit_skb_hint: SkBuff | None = None
         self.rack_mstamp: int = 0  # when the last sent segment that was delivered had been sent,
@@ -362,10 +346,6 @@ class TcpSock(InetConnectionSock):
         self.rack_rtt_us: int = 0
         self.rack_end_seq: int = 0
         self.rack_last_delivered: int = 0
-        self.rack_reo_wnd_steps: i16 = 1
-        self.rack_reo_wnd_persist: i16 = 0
-        self.rack_dsack_seen: bool = False
-        self.rack_advanced: bool = False
         self.tcp_rtx_queue: TcpSkbQueue | None = None  # sent and not acknowledged, in order of seq
         self.tsorted_sent_queue: TsortedQueue | None = None  # what RACK looks through, while something is amiss
         self.recv_sack_cache: list[int] | None = None  # flat start, end pairs of the last SACK option, in order of seq
@@ -381,14 +361,36 @@ class TcpSock(InetConnectionSock):
         self.rcv_rtt_seq: int = 0
         self.rcv_rtt_time: int = 0
         # urgent data
-        self.urg_data: i16 = 0  # TCP_URG_VALID, _NOTYET, _READ | byte
         self.urg_seq: int = 0
         self.snd_up: int = 0
         self.tcp_cold: TcpColdFields | None = None  # rare options: None until one is set
         # chronographs of TCP_INFO
         self.chrono_start: int = 0
         self.chrono_stat: list[int] | None = None
+        # The small ones stand together, which leaves no holes in the compiled struct.
+        self.tcp_header_len: i32 = 0
+        self.compressed_ack: i32 = 0
+        self.mtu_info: i32 = 0  # what an ICMP error said while the sock was owned
+        self.prr_delivered: i32 = 0
+        self.prr_out: i32 = 0
+        self.reordering: i32 = 0
+        self.undo_retrans: i32 = 0
+        self.scaling_ratio: i16 = 0
+        self.nonagle: i16 = 0  # TCP_NAGLE_OFF, _CORK, _PUSH
+        self.ecn_flags: i16 = 0
+        self.tsq_flags: i16 = 0  # TCPF_TSQ_DEFERRED and its like: what release_cb has to do
+        self.rack_reo_wnd_steps: i16 = 1
+        self.rack_reo_wnd_persist: i16 = 0
+        self.urg_data: i16 = 0  # TCP_URG_VALID, _NOTYET, _READ | byte
         self.chrono_type: i16 = 0
+        self.repair: bool = False
+        self.is_cwnd_limited: bool = False
+        self.rate_app_limited: bool = False
+        self.frto: bool = False
+        self.is_sack_reneg: bool = False
+        self.tlp_retrans: bool = False
+        self.rack_dsack_seen: bool = False
+        self.rack_advanced: bool = False
 
     def sk_write_space(self) -> None:
         """sk_stream_write_space."""
