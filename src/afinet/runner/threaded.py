@@ -29,10 +29,10 @@ from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_SEC
 from afinet.kernel.wait import WQ_FLAG_EXCLUSIVE, Kiocb, WaitQueueEntry, WaitQueueHead, add_wait_queue, remove_wait_queue
 from afinet.net.core.link_watch import netif_carrier_off
 from afinet.net.core.netdevice import NetDevice, NetDeviceOps
-from afinet.net.ipv4.tcp_sock import TcpSock
+from afinet.net.ipv4.tcp_sock import TcpSock, TcpTimewaitSock
 from afinet.runner import real
 from afinet.runner.readiness import Descriptor
-from afinet.uapi.tcp import TCP_CLOSING, TCP_FIN_WAIT1, TCP_LAST_ACK
+from afinet.uapi.tcp import TCP_CLOSING, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK
 
 os = real.os
 _allocate_lock = real._thread.allocate_lock
@@ -44,8 +44,15 @@ _sleep = real.time.sleep
 GRACE = 0.005
 # How long (ns) a process that has ended goes on for the acknowledgement of what it sent.
 LINGER_LIMIT = 60 * NSEC_PER_SEC
+# How often (ns) it looks: nothing wakes anybody when an orphan has been acknowledged.
+LINGER_STEP = 5_000_000
+# How long (ns) it stays for the peer's own FIN once that is so.
+FIN_WAIT2_GRACE = 100_000_000
 # What a driver gives a thread that wants the lock (s): locks are not fair.
 YIELD = 0.00005
+
+# A FIN is on its way, or data before it.
+SENDING = (TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK)
 
 POLLIN, POLLOUT, POLLERR, POLLHUP, POLLNVAL = 1, 4, 8, 16, 32
 
@@ -175,6 +182,7 @@ class ThreadedRunner:
         self._parking.register(self.background.receive, POLLIN)
         self._running = False
         self._stopping = False
+        self.exited = False  # the program's process has ended; some of its threads may not know
         self._ended = _allocate_lock()
         self.budget = 1
         # Real descriptors of the program's files: by the process's own number, and the other way round.
@@ -431,12 +439,26 @@ class ThreadedRunner:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    def exit(self, task: Task) -> None:
-        """The process ends: its descriptors are closed, as at the end of any process."""
-        for fd in list(self.descriptors):
-            self.forget(fd)
+    def give_up(self, iocb: Kiocb) -> None:
+        """An exception ends a call that waited: it lets go of the file that it held."""
         self.acquire()
         try:
+            if not self.exited:
+                iocb_release(iocb)
+        finally:
+            self.release()
+
+    def exit(self, task: Task) -> None:
+        """The process ends: its descriptors are closed, as at the end of any process."""
+        self.acquire()
+        try:
+            for fd in list(self.descriptors):
+                self.forget(fd)
+            # Calls that wait in daemon threads, or that a signal has interrupted, hold files; they end with the process.
+            self.exited = True
+            files = [file for file in task.files.fd if file is not None]
+            for file in files:
+                file.f_count = files.count(file)
             self.kernel.now = max(self.kernel.now, self.now())
             syscalls.sys_exit(task)
         finally:
@@ -446,13 +468,18 @@ class ThreadedRunner:
         """Drive until all that was sent is acknowledged, `limit` ns at most. Says whether it is."""
         end = self.now() + limit
         self.acquire()
+        # Whoever led does so no more: a daemon thread, or this one, interrupted by the signal that ends the process.
+        self.leader = None
         try:
             while unacknowledged(self.kernel):
                 now = self.now()
                 if now >= end or not self.devices:
                     return False
-                # A short wait at a time: nothing wakes us when an orphan has been acknowledged.
-                self.wait(Waiting(min(now + 5_000_000, end)))
+                self.wait(Waiting(min(now + LINGER_STEP, end)))
+            # All is delivered. A peer that closes now, as most do, gets its acknowledgement too.
+            grace = self.now() + FIN_WAIT2_GRACE
+            while self.devices and self.now() < min(grace, end) and tcp_socks_in(self.kernel, (TCP_FIN_WAIT2,), False):
+                self.wait(Waiting(self.now() + LINGER_STEP))
         finally:
             self.release()
         return True
@@ -501,16 +528,8 @@ class ThreadedRunner:
 def unacknowledged(kernel: Kernel) -> bool:
     """Whether something that was sent is still on its way: a sock with data or a FIN to be acknowledged, a packet that
     waits for a link address."""
-    hinfo = kernel.inet_hashinfo
-    if hinfo is not None:
-        for first in hinfo.ehash.values():
-            sk: Any = first
-            while sk is not None:
-                if isinstance(sk, TcpSock) and (
-                    sk.sk_state in (TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK) or sk.snd_una != sk.write_seq
-                ):
-                    return True
-                sk = sk.sk_hash_next
+    if tcp_socks_in(kernel, SENDING, True):
+        return True
     for net in kernel.net_list:
         if net.arp_tbl is not None:
             for n in net.arp_tbl.hash.values():
@@ -519,6 +538,23 @@ def unacknowledged(kernel: Kernel) -> bool:
         for dev in net.dev_by_index.values():
             if dev.qdisc is not None and dev.qdisc.qlen:
                 return True
+    return False
+
+
+def tcp_socks_in(kernel: Kernel, states: tuple[int, ...], or_data: bool) -> bool:
+    """Whether any TCP sock is in one of `states`, or, with `or_data`, has data that is not acknowledged."""
+    hinfo = kernel.inet_hashinfo
+    if hinfo is None:
+        return False
+    for first in hinfo.ehash.values():
+        sk: Any = first
+        while sk is not None:
+            if isinstance(sk, TcpSock):
+                if sk.sk_state in states or (or_data and sk.snd_una != sk.write_seq):
+                    return True
+            elif isinstance(sk, TcpTimewaitSock) and sk.tw_substate in states:
+                return True
+            sk = sk.sk_hash_next
     return False
 
 
@@ -562,6 +598,13 @@ class RealTask:
 
     def wait_iocb(self, iocb: Kiocb, what: str, fd: int = -1) -> None:
         """Wait as `iocb` says, once. The caller then calls its operation again."""
+        try:
+            self._wait(iocb)
+        except BaseException:
+            self.runner.give_up(iocb)
+            raise
+
+    def _wait(self, iocb: Kiocb) -> None:
         runner = self.runner
         entries: list[tuple[WaitQueueHead, _Entry]] = []
         deadline = iocb.ki_deadline
@@ -582,9 +625,6 @@ class RealTask:
                     entries.append((head, entry))
             try:
                 runner.wait(waiting)
-            except BaseException:
-                iocb_release(iocb)  # the call is given up: so is the file that it held
-                raise
             finally:
                 for head, entry in entries:
                     remove_wait_queue(head, entry)
@@ -636,7 +676,12 @@ def _locked(runner: ThreadedRunner, function: Callable[..., Any], at: int, closi
         try:
             return call_now(*args)
         finally:
-            release()
+            try:
+                release()
+            except BaseException:
+                if at == 2:
+                    runner.give_up(args[1])
+                raise
 
     def call_now(*args: Any) -> Any:
         now = _monotonic_ns() + offset
@@ -646,7 +691,8 @@ def _locked(runner: ThreadedRunner, function: Callable[..., Any], at: int, closi
             return function(*args)
         fd = args[at]
         if closing:
-            runner.forget(fd)
+            if args[1].ki_filp is None:  # its first try: later the number may be another file's
+                runner.forget(fd)
             return function(*args)
         answer = function(*args)
         known = descriptors.get(fd)

@@ -44,15 +44,29 @@ def install_realtime(runner: ThreadedRunner, process: Task) -> RealTask:
 class _Handler:
     """A program's signal handler, called when the main thread is out of the stack."""
 
-    def __init__(self, runner: ThreadedRunner, handler: Callable[..., Any]) -> None:
+    def __init__(self, runner: ThreadedRunner, handler: Callable[..., Any], shown: Any = None) -> None:
         self.runner = runner
         self.handler = handler
+        self.shown = shown if shown is not None else handler  # what getsignal() answers
 
     def __call__(self, signum: int, frame: Any) -> None:
         if self.runner.inside:
             self.runner.signals.append(lambda: self.handler(signum, frame))
         else:
             self.handler(signum, frame)
+
+
+def end_by_signal(runner: ThreadedRunner, end: Callable[[], None], number: int) -> None:
+    """Have `end` called before signal `number` ends the process, unless the program handles it. The program sees SIG_DFL."""
+    import signal
+
+    def last_words(signum: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        end()
+        real.os.kill(real.os.getpid(), number)
+
+    if signal.getsignal(number) == signal.SIG_DFL:
+        vars(signal)["_signal"].signal(number, _Handler(runner, last_words, signal.SIG_DFL))
 
 
 def _defer_signals(runner: ThreadedRunner) -> None:
@@ -62,10 +76,11 @@ def _defer_signals(runner: ThreadedRunner) -> None:
     set_handler, get_handler = below.signal, below.getsignal
 
     def program_sees(handler: Any) -> Any:
-        return handler.handler if isinstance(handler, _Handler) else handler
+        return handler.shown if isinstance(handler, _Handler) else handler
 
     def signal_signal(signalnum: int, handler: Any, /) -> Any:
-        old = set_handler(signalnum, _Handler(runner, handler) if callable(handler) else handler)
+        wrap = callable(handler) and not isinstance(handler, _Handler)
+        old = set_handler(signalnum, _Handler(runner, handler) if wrap else handler)
         return program_sees(old)
 
     def signal_getsignal(signalnum: int, /) -> Any:

@@ -21,6 +21,10 @@ BOOT = (
 )
 
 
+# How long (ns) an ended program's data may wait for its acknowledgement before the user is told.
+PATIENCE = 2 * NSEC_PER_SEC
+
+
 class UpError(Exception):
     """What cannot be. One line, which names the remedy."""
 
@@ -208,7 +212,7 @@ def search_path(program: list[str]) -> list[str]:
 
 def main(request: dict[str, Any]) -> None:
     from afinet.runner.threaded import LINGER_LIMIT, ThreadedRunner
-    from afinet.stdlib.realtime import install_realtime
+    from afinet.stdlib.realtime import end_by_signal, install_realtime
 
     kernel, dev = boot(request)
     runner = ThreadedRunner(kernel)
@@ -217,7 +221,8 @@ def main(request: dict[str, Any]) -> None:
         from afinet.tools.pcapng import PcapngTap, PcapngWriter
 
         to_stdout = request["pcap"] == "-"
-        capture = os.fdopen(os.dup(1), "wb") if to_stdout else open(request["pcap"], "wb")  # noqa: SIM115
+        # Unbuffered to a pipe: whoever reads it wants to see each packet.
+        capture = os.fdopen(os.dup(1), "wb", 0) if to_stdout else open(request["pcap"], "wb")  # noqa: SIM115
         if to_stdout:
             os.dup2(2, 1)  # the program's own output would be in the way
         PcapngTap(PcapngWriter(capture), kernel, without=("lo",))
@@ -226,15 +231,23 @@ def main(request: dict[str, Any]) -> None:
     runner.attach(dev)
 
     import atexit
+    import signal
+
+    pid = os.getpid()
 
     def end() -> None:
         # Registered first, called last: no thread of the program is left.
         task = kernel.init_task
-        assert task is not None
+        if os.getpid() != pid or task is None or task.exiting:
+            return
         runner.exit(task)
         try:
-            if not runner.linger():
-                print(f"afinet up: the peer acknowledged not everything within {LINGER_LIMIT // NSEC_PER_SEC} s", file=sys.stderr)
+            done = runner.linger(PATIENCE)
+            if not done:
+                print("afinet up: waiting until the peer has acknowledged what was sent (Ctrl-C gives up)", file=sys.stderr)
+                done = runner.linger()
+            if not done:
+                print(f"afinet up: it has not, in {LINGER_LIMIT // NSEC_PER_SEC} s", file=sys.stderr)
         except KeyboardInterrupt:
             pass
         runner.stop()
@@ -242,10 +255,14 @@ def main(request: dict[str, Any]) -> None:
             capture.close()
 
     atexit.register(end)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        end_by_signal(runner, end, number)
+    os.register_at_fork(after_in_child=runner.after_fork)
     import site
 
     site.main()
     runner.start()
+    sys.excepthook = excepthook
     run_program(request["program"])
 
 
@@ -285,6 +302,16 @@ def boot(request: dict[str, Any]) -> tuple[Any, Any]:
 def _fail(text: str) -> None:
     print(f"Error: {text}", file=sys.stderr)
     sys.exit(1)
+
+
+def excepthook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """The interpreter's, with the traceback from the program's own first frame on."""
+    at = trace
+    while at is not None and at.tb_frame.f_code is not run_program.__code__:
+        at = at.tb_next
+    while at is not None and (at.tb_frame.f_code is run_program.__code__ or "runpy" in at.tb_frame.f_code.co_filename):
+        at = at.tb_next
+    sys.__excepthook__(kind, error.with_traceback(at or trace), at or trace)
 
 
 def run_program(program: list[str]) -> None:
