@@ -78,7 +78,7 @@ def test_an_abort_works_in_every_state(state: str) -> None:
     hinfo = p.kernel.inet_hashinfo
     assert hinfo is not None
     for sk in list(hinfo.ehash.values()):
-        assert prot.diag_destroy(sk, ECONNABORTED) == 0  # type: ignore[arg-type]
+        assert prot.diag_destroy(sk, ECONNABORTED) == 0
     if state == "LISTEN":
         assert prot.diag_destroy(live.sk, ECONNABORTED) == 0
     assert not hinfo.ehash

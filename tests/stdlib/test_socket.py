@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from afinet import Host, Network, socket
+from afinet.runner.virtual import FD_BASE
 from afinet.stdlib import _socket, select
-from afinet.stdlib._socket import FD_BASE
 
 
 class World:

@@ -411,7 +411,7 @@ class Proto:
     def sysctl_rmem(self, net: Net) -> list[int]:
         return [SOCK_MIN_RCVBUF, net.core.sysctl_rmem_default, net.core.sysctl_rmem_max]
 
-    def diag_destroy(self, sk: Sock, err: int) -> int:
+    def diag_destroy(self, sk: SockCommon, err: int) -> int:
         """Abort from outside (`ss -K`)."""
         return -EOPNOTSUPP
 

@@ -27,6 +27,7 @@ from afinet.net.core.sock import (
     SOCK_BROADCAST,
     Proto,
     Sock,
+    SockCommon,
     lock_sock,
     release_sock,
     sk_common_release,
@@ -520,7 +521,7 @@ class RawProto(Proto):
         sock_prot_inuse_add(raw.sk_net, self, -1)
         sock_put(raw)
 
-    def diag_destroy(self, sk: Sock, err: int) -> int:
+    def diag_destroy(self, sk: SockCommon, err: int) -> int:
         return raw_abort(cast(RawSock, sk), err)
 
 

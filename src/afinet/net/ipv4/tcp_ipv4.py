@@ -939,5 +939,5 @@ class TcpProto(Proto):
     def sysctl_rmem(self, net: Net) -> list[int]:
         return net.ipv4.sysctl_tcp_rmem
 
-    def diag_destroy(self, sk: Sock, err: int) -> int:
+    def diag_destroy(self, sk: SockCommon, err: int) -> int:
         return tcp.tcp_abort(sk, err)

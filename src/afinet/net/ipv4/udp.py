@@ -60,6 +60,7 @@ from afinet.net.core.sock import (
     SOCK_DEAD,
     SOCK_RXQ_OVFL,
     Sock,
+    SockCommon,
     __sk_dst_check,
     lock_sock,
     release_sock,
@@ -789,7 +790,7 @@ class UdpProto(UdpTableProto):
     def sysctl_rmem(self, net: Net) -> list[int]:
         return [net.ipv4.sysctl_udp_rmem_min, net.core.sysctl_rmem_default, net.core.sysctl_rmem_max]
 
-    def diag_destroy(self, sk: Sock, err: int) -> int:
+    def diag_destroy(self, sk: SockCommon, err: int) -> int:
         return udp_abort(cast(UdpSock, sk), err)
 
 
