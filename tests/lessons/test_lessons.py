@@ -400,7 +400,6 @@ def test_sequence_numbers_wrap(isn: int) -> None:
 
 
 @pytest.mark.leaks("the packet of the handler that raised")
-@pytest.mark.xfail(strict=True, reason="do_softirq leaves softirq_count at 1 when a user's class raises")
 def test_one_exception_in_a_users_handler_does_not_end_the_stack() -> None:
     """The stack itself raises nothing; a user's PacketType, Qdisc or protocol may. Who called is told, and the rest goes on."""
 

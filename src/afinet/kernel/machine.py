@@ -177,22 +177,26 @@ class Kernel:
         if now > self.now:
             self.now = now
         self.running = True
-        if self.softirq_pending:
-            do_softirq(self)
-        if self._deadline <= self.now:
-            timers = self.timers
-            while True:
-                timer = timers.pop_due(self.now)
-                if timer is None:
-                    break
-                # Timers are softirq work: bottom halves are off while one runs, what it raises runs after it.
-                self.softirq_count += 1
-                timer.function()
-                self.softirq_count -= 1
-                if self.softirq_pending:
-                    do_softirq(self)
-            self._deadline = timers.next_expiry()
-        self.running = False
+        try:
+            if self.softirq_pending:
+                do_softirq(self)
+            if self._deadline <= self.now:
+                timers = self.timers
+                while True:
+                    timer = timers.pop_due(self.now)
+                    if timer is None:
+                        break
+                    # Timers are softirq work: bottom halves are off while one runs, what it raises runs after it.
+                    self.softirq_count = 1
+                    timer.function()
+                    self.softirq_count = 0
+                    if self.softirq_pending:
+                        do_softirq(self)
+                self._deadline = timers.next_expiry()
+        finally:
+            # A timer or a handler that a user added may raise: that is his, the next call is ours.
+            self.softirq_count = 0
+            self.running = False
         return self._deadline
 
     def next_timer(self) -> int:

@@ -50,15 +50,18 @@ def do_softirq(kernel: Kernel) -> None:
     if kernel.softirq_count:
         return
     kernel.softirq_count = 1
-    while kernel.softirq_pending:
-        pending = kernel.softirq_pending
-        kernel.softirq_pending = 0
-        nr = 0
-        while pending:
-            if pending & 1:
-                vec = kernel.softirq_vec[nr]
-                if vec is not None:
-                    vec.action(kernel)
-            pending >>= 1
-            nr += 1
-    kernel.softirq_count = 0
+    try:
+        while kernel.softirq_pending:
+            pending = kernel.softirq_pending
+            kernel.softirq_pending = 0
+            nr = 0
+            while pending:
+                if pending & 1:
+                    vec = kernel.softirq_vec[nr]
+                    if vec is not None:
+                        vec.action(kernel)
+                pending >>= 1
+                nr += 1
+    finally:
+        # A handler that a user added may raise: that is his, the next softirq is ours.
+        kernel.softirq_count = 0
