@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from afinet.net.ipv4.tcp_sock import TcpSock
+from afinet.net.ipv4.tcp_sock import TcpSock, tcp_loss_state
 from afinet.uapi import snmp
 from afinet.uapi.tcp import TCP_CA_CWR, TCP_CA_Disorder, TCP_CA_Loss, TCP_CA_Open, TCP_CA_Recovery
 from afinet.wire.tcp_options import ParsedOptions, build_established_options, build_syn_options, parse_tcp_options
@@ -131,7 +131,7 @@ def test_a_dsack_of_all_retransmissions_undoes_the_reduction() -> None:
     p.run(20 * MS)
     p.ack(0, 1, 4)
     assert p.sent() == [0]
-    before = p.sk.prior_cwnd
+    before = tcp_loss_state(p.sk).prior_cwnd
     p.run(5 * MS)
     p.ack(4)  # the original, late
     p.run(15 * MS)

@@ -187,7 +187,6 @@ class InetConnectionSock(InetSock):
         "icsk_ca_state",
         "icsk_delack_timer",
         "icsk_ext_hdr_len",
-        "icsk_mtup",
         "icsk_pending",
         "icsk_pmtu_cookie",
         "icsk_probes_out",
@@ -224,7 +223,6 @@ class InetConnectionSock(InetSock):
         self.icsk_ack_timeout: int = 0
         self.icsk_ack_lrcvtime: int = 0
         self.icsk_ack_rcv_mss: int = 0
-        self.icsk_mtup: IcskMtup | None = None  # while path MTU probing is on
         # The small ones stand together, which leaves no holes in the compiled struct.
         self.icsk_retransmits: i32 = 0
         self.icsk_backoff: i32 = 0

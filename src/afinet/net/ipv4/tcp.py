@@ -601,7 +601,7 @@ def tcp_poll(sock_sk: Sock) -> int:
         mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP
     if state != TCP_SYN_SENT and state != TCP_SYN_RECV:
         target = sock_rcvlowat(sk, False, 0x7FFFFFFF)
-        if sk.urg_data and sk.urg_seq == sk.copied_seq and not sock_flag(sk, SOCK_URGINLINE):
+        if sk.urg_data and tcp_cold(sk).urg_seq == sk.copied_seq and not sock_flag(sk, SOCK_URGINLINE):
             target += 1
         if tcp_stream_is_readable(sk, target):
             mask |= EPOLLIN | EPOLLRDNORM
@@ -628,7 +628,7 @@ def tcp_ioctl(sk: TcpSock, cmd: int, arg: bytes) -> tuple[int, bytes]:
             return -EINVAL, b""
         return 0, pack_s32(tcp_recvmsg.tcp_inq(sk))
     if cmd == SIOCATMARK:
-        return 0, pack_s32(1 if sk.urg_data and sk.urg_seq == sk.copied_seq else 0)
+        return 0, pack_s32(1 if sk.urg_data and tcp_cold(sk).urg_seq == sk.copied_seq else 0)
     if cmd == SIOCOUTQ or cmd == SIOCOUTQNSD:
         if sk.sk_state == TCP_LISTEN:
             return -EINVAL, b""
@@ -868,7 +868,7 @@ def tcp_disconnect(sk: TcpSock, flags: int) -> int:
     tcp_cong.tcp_set_ca_state(sk, TCP_CA_Open)
     sk.is_sack_reneg = False
     tcp_ack.tcp_clear_retrans(sk)
-    sk.loss_stats = None
+    sk.loss_state = None
     inet_csk_delack_init(sk)
     sk.icsk_ack_rcv_mss = TCP_MIN_MSS
     sk.rx_opt = TcpOptionsReceived()
@@ -894,7 +894,6 @@ def tcp_disconnect(sk: TcpSock, flags: int) -> int:
     sk.rack_mstamp = 0
     sk.rack_advanced = False
     sk.rack_reo_wnd_steps = 1
-    sk.rack_last_delivered = 0
     sk.rack_reo_wnd_persist = 0
     sk.rack_dsack_seen = False
     sk.pred_flags = 0

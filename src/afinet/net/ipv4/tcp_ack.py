@@ -61,6 +61,7 @@ from afinet.net.ipv4.tcp_inline import (
     tcp_highest_sack_seq,
     tcp_in_cwnd_reduction,
     tcp_is_reno,
+    tcp_lost,
     tcp_packets_in_flight,
     tcp_rto_max,
     tcp_rtx_queue_head,
@@ -83,7 +84,7 @@ from afinet.net.ipv4.tcp_sock import (
     after,
     before,
     between,
-    tcp_loss_stats,
+    tcp_loss_state,
 )
 from afinet.uapi.rtnetlink import RTAX_INITCWND
 from afinet.uapi.snmp import (
@@ -162,7 +163,7 @@ def tcp_clear_retrans(tp: TcpSock) -> None:
     tp.undo_marker = 0
     tp.undo_retrans = -1
     tp.sacked_out = 0
-    stats = tp.loss_stats
+    stats = tp.loss_state
     if stats is not None:
         stats.rto_stamp = 0
         stats.total_rto = 0
@@ -171,7 +172,7 @@ def tcp_clear_retrans(tp: TcpSock) -> None:
 
 
 def tcp_update_rto_time(tp: TcpSock) -> None:
-    stats = tp.loss_stats
+    stats = tp.loss_state
     if stats is not None and stats.rto_stamp:
         stats.total_rto_time += tcp_time_stamp_ms(tp) - stats.rto_stamp
         stats.rto_stamp = 0
@@ -194,11 +195,11 @@ def tcp_mark_skb_lost(sk: TcpSock, skb: SkBuff) -> None:
             skb.sacked = sacked & ~TCPCB_SACKED_RETRANS
             sk.retrans_out -= pcount
             sk.sk_net.net_statistics[LINUX_MIB_TCPLOSTRETRANSMIT] += pcount
-            sk.lost += pcount
+            tcp_loss_state(sk).lost += pcount
     else:
         sk.lost_out += pcount
         skb.sacked = sacked | TCPCB_LOST
-        sk.lost += pcount
+        tcp_loss_state(sk).lost += pcount
 
 
 def tcp_limit_reno_sacked(tp: TcpSock) -> bool:
@@ -215,7 +216,7 @@ def tcp_check_reno_reordering(sk: TcpSock, addend: int) -> None:
     if not tcp_limit_reno_sacked(sk):
         return
     sk.reordering = min(sk.packets_out + addend, sk.sk_net.ipv4.sysctl_tcp_max_reordering)
-    tcp_loss_stats(sk).reord_seen += 1
+    tcp_loss_state(sk).reord_seen += 1
     sk.sk_net.net_statistics[LINUX_MIB_TCPRENOREORDER] += 1
 
 
@@ -274,8 +275,9 @@ def tcp_enter_loss(sk: TcpSock) -> None:
     # Reduce ssthresh once a window.
     state = sk.icsk_ca_state
     if state <= TCP_CA_Disorder or not after(sk.high_seq, sk.snd_una) or (state == TCP_CA_Loss and not sk.icsk_retransmits):
-        sk.prior_ssthresh = tcp_current_ssthresh(sk)
-        sk.prior_cwnd = sk.snd_cwnd
+        loss = tcp_loss_state(sk)
+        loss.prior_ssthresh = tcp_current_ssthresh(sk)
+        loss.prior_cwnd = sk.snd_cwnd
         ca = sk.icsk_ca_ops
         assert ca is not None
         sk.snd_ssthresh = ca.ssthresh(sk)
@@ -327,9 +329,10 @@ def tcp_init_cwnd_reduction(sk: TcpSock) -> None:
     sk.high_seq = sk.snd_nxt
     sk.tlp_high_seq = 0
     sk.snd_cwnd_cnt = 0
-    sk.prior_cwnd = sk.snd_cwnd
-    sk.prr_delivered = 0
-    sk.prr_out = 0
+    loss = tcp_loss_state(sk)
+    loss.prior_cwnd = sk.snd_cwnd
+    loss.prr_delivered = 0
+    loss.prr_out = 0
     ca = sk.icsk_ca_ops
     assert ca is not None
     sk.snd_ssthresh = ca.ssthresh(sk)
@@ -338,22 +341,21 @@ def tcp_init_cwnd_reduction(sk: TcpSock) -> None:
 
 def tcp_cwnd_reduction(sk: TcpSock, newly_acked_sacked: int, newly_lost: int, flag: int) -> None:
     """Of what was delivered, send so much that the window ends at ssthresh when the recovery does."""
-    if newly_acked_sacked <= 0 or not sk.prior_cwnd:
+    loss = tcp_loss_state(sk)
+    if newly_acked_sacked <= 0 or not loss.prior_cwnd:
         return
     in_flight = tcp_packets_in_flight(sk)
     delta = sk.snd_ssthresh - in_flight
-    sk.prr_delivered += newly_acked_sacked
-    prr_delivered: int = sk.prr_delivered
-    prr_out: int = sk.prr_out
+    loss.prr_delivered += newly_acked_sacked
     if delta < 0:
-        sndcnt = (sk.snd_ssthresh * prr_delivered + sk.prior_cwnd - 1) // sk.prior_cwnd - prr_out
+        sndcnt = (sk.snd_ssthresh * loss.prr_delivered + loss.prior_cwnd - 1) // loss.prior_cwnd - loss.prr_out
     else:
-        sndcnt = max(prr_delivered - prr_out, newly_acked_sacked)
+        sndcnt = max(loss.prr_delivered - loss.prr_out, newly_acked_sacked)
         if flag & FLAG_SND_UNA_ADVANCED and not newly_lost:
             sndcnt += 1
         sndcnt = min(delta, sndcnt)
     # the first retransmission goes out in any case
-    sndcnt = max(sndcnt, 0 if prr_out else 1)
+    sndcnt = max(sndcnt, 0 if loss.prr_out else 1)
     sk.snd_cwnd = in_flight + sndcnt
 
 
@@ -366,7 +368,7 @@ def tcp_end_cwnd_reduction(sk: TcpSock) -> None:
 
 def tcp_enter_cwr(sk: TcpSock) -> None:
     """Congestion without loss: an ECN echo, or a full local queue."""
-    sk.prior_ssthresh = 0
+    tcp_loss_state(sk).prior_ssthresh = 0
     if sk.icsk_ca_state < TCP_CA_CWR:
         sk.undo_marker = 0
         tcp_init_cwnd_reduction(sk)
@@ -377,11 +379,12 @@ def tcp_enter_recovery(sk: TcpSock, ece_ack: bool) -> None:
     """Something is marked lost: retransmit it and halve the rate."""
     mib = LINUX_MIB_TCPRENORECOVERY if tcp_is_reno(sk) else LINUX_MIB_TCPSACKRECOVERY
     sk.sk_net.net_statistics[mib] += 1
-    sk.prior_ssthresh = 0
+    loss = tcp_loss_state(sk)
+    loss.prior_ssthresh = 0
     tcp_init_undo(sk)
     if not tcp_in_cwnd_reduction(sk):
         if not ece_ack:
-            sk.prior_ssthresh = tcp_current_ssthresh(sk)
+            loss.prior_ssthresh = tcp_current_ssthresh(sk)
         tcp_init_cwnd_reduction(sk)
     tcp_set_ca_state(sk, TCP_CA_Recovery)
 
@@ -422,12 +425,13 @@ def tcp_undo_cwnd_reduction(sk: TcpSock, unmark_loss: bool) -> None:
         sk.lost_out = 0
         tcp_clear_all_retrans_hints(sk)
         sk.tsorted_sent_queue = None
-    if sk.prior_ssthresh:
+    loss = sk.loss_state
+    if loss is not None and loss.prior_ssthresh:
         ca = sk.icsk_ca_ops
         assert ca is not None
         sk.snd_cwnd = ca.undo_cwnd(sk)
-        if sk.prior_ssthresh > sk.snd_ssthresh:
-            sk.snd_ssthresh = sk.prior_ssthresh
+        if loss.prior_ssthresh > sk.snd_ssthresh:
+            sk.snd_ssthresh = loss.prior_ssthresh
             sk.ecn_flags &= ~TCP_ECN_QUEUE_CWR
     sk.snd_cwnd_stamp = sk.kernel.now
     sk.undo_marker = 0
@@ -576,8 +580,8 @@ def tcp_fastretrans_alert(sk: TcpSock, prior_snd_una: int, num_dupack: int, ack_
         sk.sacked_out = 0
 
     # A. An ECN echo: the reduction is required, no undo.
-    if ece_ack:
-        sk.prior_ssthresh = 0
+    if ece_ack and sk.loss_state is not None:
+        sk.loss_state.prior_ssthresh = 0
 
     # B. The head is SACKed and not acknowledged: wait a little, then take the SACKs for reneged.
     if flag & FLAG_SACK_RENEGING and flag & FLAG_SND_UNA_ADVANCED:
@@ -674,7 +678,7 @@ def tcp_simple_retransmit(sk: TcpSock) -> None:
     if sk.icsk_ca_state != TCP_CA_Loss:
         sk.high_seq = sk.snd_nxt
         sk.snd_ssthresh = tcp_current_ssthresh(sk)
-        sk.prior_ssthresh = 0
+        tcp_loss_state(sk).prior_ssthresh = 0
         sk.undo_marker = 0
         tcp_set_ca_state(sk, TCP_CA_Loss)
     tcp_retransmit.tcp_xmit_retransmit_queue(sk)
@@ -947,7 +951,7 @@ def tcp_ack(sk: TcpSock, skb: SkBuff, flag: int) -> int:
     rate.prior_mstamp = 0
     prior_packets = sk.packets_out
     delivered = sk.delivered
-    lost = sk.lost
+    lost = tcp_lost(sk)
     is_sack_reneg = sk.is_sack_reneg
     num_dupack = 0
     rexmit = REXMIT_NONE
@@ -1028,7 +1032,7 @@ def tcp_ack(sk: TcpSock, skb: SkBuff, flag: int) -> int:
         sk.sk_dst_pending_confirm = True  # what we send arrives: the neighbour is there
     delivered = tcp_newly_delivered(sk, delivered, flag)
     rate.is_ack_delayed = flag & FLAG_ACK_MAYBE_DELAYED != 0
-    tcp_rate_gen(sk, delivered, sk.lost - lost, is_sack_reneg, rate)
+    tcp_rate_gen(sk, delivered, tcp_lost(sk) - lost, is_sack_reneg, rate)
     tcp_cong_control(sk, ack, delivered, flag, state)
     if rexmit:
         tcp_xmit_recovery(sk, rexmit)

@@ -165,7 +165,8 @@ def tcp_assign_congestion_control(sk: TcpSock) -> None:
 
 def tcp_init_congestion_control(sk: TcpSock) -> None:
     """The connection is established."""
-    sk.prior_ssthresh = 0
+    if sk.loss_state is not None:
+        sk.loss_state.prior_ssthresh = 0
     ca = sk.icsk_ca_ops
     if ca is None:
         tcp_assign_congestion_control(sk)
@@ -260,4 +261,4 @@ def tcp_reno_ssthresh(sk: TcpSock) -> int:
 
 
 def tcp_reno_undo_cwnd(sk: TcpSock) -> int:
-    return max(sk.snd_cwnd, sk.prior_cwnd)
+    return sk.snd_cwnd if sk.loss_state is None else max(sk.snd_cwnd, sk.loss_state.prior_cwnd)

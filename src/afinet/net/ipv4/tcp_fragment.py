@@ -29,6 +29,7 @@ from afinet.net.ipv4.tcp_sock import (
     TCPHDR_PSH,
     TcpSock,
     before,
+    tcp_cold,
 )
 from afinet.uapi.errno import EINVAL, ENOMEM
 from afinet.uapi.snmp import LINUX_MIB_TCPWQUEUETOOBIG
@@ -201,10 +202,11 @@ def tcp_mss_to_mtu(sk: TcpSock, mss: int) -> int:
 
 def tcp_mtup_init(sk: TcpSock) -> None:
     net = sk.sk_net.ipv4
-    sk.icsk_mtup = None
+    if sk.tcp_cold is not None:
+        sk.tcp_cold.icsk_mtup = None
     if net.sysctl_tcp_mtu_probing > 1:
         high = sk.rx_opt.mss_clamp + 20 + tcp_net_header_len(sk)
-        sk.icsk_mtup = IcskMtup(high, tcp_mss_to_mtu(sk, net.sysctl_tcp_base_mss))
+        tcp_cold(sk).icsk_mtup = IcskMtup(high, tcp_mss_to_mtu(sk, net.sysctl_tcp_base_mss))
 
 
 def tcp_bound_to_half_wnd(tp: TcpSock, pktsize: int) -> int:
@@ -217,7 +219,7 @@ def tcp_bound_to_half_wnd(tp: TcpSock, pktsize: int) -> int:
 
 def tcp_sync_mss(sk: TcpSock, pmtu: int) -> int:
     """The path's MTU is `pmtu`: set `mss_cache`."""
-    mtup = sk.icsk_mtup
+    mtup = None if sk.tcp_cold is None else sk.tcp_cold.icsk_mtup
     if mtup is not None and mtup.search_high > pmtu:
         mtup.search_high = pmtu
     mss_now = tcp_bound_to_half_wnd(sk, tcp_mtu_to_mss(sk, pmtu))

@@ -248,7 +248,7 @@ def tcp_get_info(tp: TcpSock) -> TcpInfo:
     info.tcpi_bytes_sent = tp.bytes_sent
     info.tcpi_snd_wnd = tp.snd_wnd
     info.tcpi_rcv_wnd = tp.rcv_wnd
-    loss = tp.loss_stats
+    loss = tp.loss_state
     if loss is not None:
         info.tcpi_total_retrans = loss.total_retrans
         info.tcpi_bytes_retrans = loss.bytes_retrans

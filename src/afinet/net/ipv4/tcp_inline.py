@@ -358,6 +358,11 @@ def tcp_left_out(tp: TcpSock) -> int:
     return tp.sacked_out + tp.lost_out
 
 
+def tcp_lost(tp: TcpSock) -> int:
+    """Packets marked lost so far."""
+    return 0 if tp.loss_state is None else tp.loss_state.lost
+
+
 def tcp_packets_in_flight(tp: TcpSock) -> int:
     """RFC 6675's pipe: sent, less what was delivered out of order or is taken for lost, plus what was sent again."""
     return tp.packets_out - tp.sacked_out - tp.lost_out + tp.retrans_out

@@ -100,7 +100,7 @@ from afinet.net.ipv4.tcp_sock import (
     after,
     before,
     between,
-    tcp_loss_stats,
+    tcp_loss_state,
 )
 from afinet.uapi.errno import ECONNREFUSED, ECONNRESET, EPIPE
 from afinet.uapi.snmp import (
@@ -526,7 +526,7 @@ def tcp_init_transfer(sk: TcpSock) -> None:
     ops.rebuild_header(sk)
     tcp_init_metrics(sk)
     # RFC 5681 would start with one packet after any loss of a SYN; one is forgiven, since the first RTO is short (RFC 6298).
-    if sk.undo_marker and tcp_loss_stats(sk).total_retrans > 1:
+    if sk.undo_marker and tcp_loss_state(sk).total_retrans > 1:
         sk.snd_cwnd = 1
     else:
         sk.snd_cwnd = tcp_ack.tcp_init_cwnd(sk, sk.sk_dst_cache)

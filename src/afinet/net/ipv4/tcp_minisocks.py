@@ -52,7 +52,7 @@ from afinet.net.ipv4.tcp_sock import (
     after,
     before,
     between,
-    tcp_loss_stats,
+    tcp_loss_state,
 )
 from afinet.uapi.rtnetlink import RTAX_INITRWND, RTAX_WINDOW
 from afinet.uapi.snmp import (
@@ -280,7 +280,7 @@ def tcp_create_openreq_child(sk: TcpSock, req: TcpRequestSock, skb: SkBuff) -> T
     child.tcp_mstamp = now
     child.sk_txhash = req.txhash
     if req.num_retrans:
-        tcp_loss_stats(child).total_retrans = req.num_retrans
+        tcp_loss_state(child).total_retrans = req.num_retrans
     if sock_flag(child, SOCK_KEEPOPEN):
         tcp_timer.inet_csk_reset_keepalive_timer(child, keepalive_time_when(child))
     rx_opt = child.rx_opt
@@ -309,7 +309,7 @@ def tcp_create_openreq_child(sk: TcpSock, req: TcpRequestSock, skb: SkBuff) -> T
         rx_opt.ts_recent_stamp = 0
         child.tcp_header_len = 20
     if req.num_timeout:
-        stats = tcp_loss_stats(child)
+        stats = tcp_loss_state(child)
         stats.total_rto = req.num_timeout
         stats.total_rto_recoveries = 1
         stats.total_rto_time = (now - req.snt_synack) // NSEC_PER_MSEC

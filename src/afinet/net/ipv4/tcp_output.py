@@ -107,6 +107,7 @@ from afinet.net.ipv4.tcp_sock import (
     TcpSock,
     after,
     before,
+    tcp_loss_state,
     tcp_write_queue,
 )
 from afinet.uapi.errno import ECONNREFUSED, EHOSTUNREACH
@@ -716,7 +717,7 @@ def tcp_write_xmit(sk: TcpSock, mss_now: int, nonagle: int, push_one: int) -> bo
         tcp_cwnd_validate(sk, is_cwnd_limited)
     if sent_pkts:
         if tcp_in_cwnd_reduction(sk):
-            sk.prr_out += sent_pkts
+            tcp_loss_state(sk).prr_out += sent_pkts
         # one loss probe a tail loss episode
         if push_one == 2 or not tcp_retransmit.tcp_schedule_loss_probe(sk, False):
             if rearm:

@@ -95,7 +95,8 @@ from afinet.net.ipv4.tcp_sock import (
     TcpSock,
     after,
     before,
-    tcp_loss_stats,
+    tcp_cold,
+    tcp_loss_state,
     tcp_receive_queue,
 )
 from afinet.uapi.rtnetlink import RTAX_QUICKACK
@@ -647,7 +648,7 @@ def tcp_data_queue_ofo(sk: TcpSock, skb: SkBuff) -> None:
     tcp_measure_rcv_mss(sk, skb)
     sk.pred_flags = 0
     sk.icsk_ack_pending |= ICSK_ACK_SCHED
-    tcp_loss_stats(sk).rcv_ooopack += max(1, skb.gso_segs)
+    tcp_loss_state(sk).rcv_ooopack += max(1, skb.gso_segs)
     stats[LINUX_MIB_TCPOFOQUEUE] += 1
     seq = skb.seq
     end_seq = skb.end_seq
@@ -974,17 +975,18 @@ def tcp_check_urg(sk: TcpSock, skb: SkBuff) -> None:
     # seen and read, or older than what was received, or not newer than the one there is
     if after(sk.copied_seq, ptr) or before(ptr, sk.rcv_nxt):
         return
-    if sk.urg_data and not after(ptr, sk.urg_seq):
+    cold = tcp_cold(sk)
+    if sk.urg_data and not after(ptr, cold.urg_seq):
         return
     # The last byte that was read was an urgent one not yet taken out of the stream: step over it now.
-    if sk.urg_seq == sk.copied_seq and sk.urg_data and not sock_flag(sk, SOCK_URGINLINE) and sk.copied_seq != sk.rcv_nxt:
+    if cold.urg_seq == sk.copied_seq and sk.urg_data and not sock_flag(sk, SOCK_URGINLINE) and sk.copied_seq != sk.rcv_nxt:
         first = sk.sk_receive_queue.head
         sk.copied_seq = (sk.copied_seq + 1) & 0xFFFFFFFF
         if first is not None and not before(sk.copied_seq, first.end_seq):
             skb_unlink(sk.sk_receive_queue, first)
             consume_skb(first)
     sk.urg_data = TCP_URG_NOTYET
-    sk.urg_seq = ptr
+    cold.urg_seq = ptr
     sk.pred_flags = 0
 
 
@@ -994,7 +996,7 @@ def tcp_urg(sk: TcpSock, skb: SkBuff) -> None:
         tcp_check_urg(sk, skb)
     if sk.urg_data == TCP_URG_NOTYET:
         hlen = skb.head[skb.transport_header + 12] >> 4 << 2
-        ptr = ((sk.urg_seq - skb.seq) & 0xFFFFFFFF) - (1 if skb.tcp_flags & TCPHDR_SYN else 0)
+        ptr = ((tcp_cold(sk).urg_seq - skb.seq) & 0xFFFFFFFF) - (1 if skb.tcp_flags & TCPHDR_SYN else 0)
         if 0 <= ptr < skb.len - hlen:
             sk.urg_data = TCP_URG_VALID | skb_tobytes(skb, hlen + ptr)[0]
             if not sock_flag(sk, SOCK_DEAD):

@@ -18,12 +18,13 @@ from afinet.net.ipv4.tcp_fragment import TCP_FRAG_IN_RTX_QUEUE, tcp_fragment
 from afinet.net.ipv4.tcp_inline import (
     TCP_RACK_RECOVERY_THRESH,
     TCP_TIMEOUT_MIN_US,
+    tcp_lost,
     tcp_packets_in_flight,
     tcp_rack_sent_after,
     tcp_rtx_queue_head,
 )
 from afinet.net.ipv4.tcp_queue import TsortedQueue
-from afinet.net.ipv4.tcp_sock import TCPCB_LOST, TCPCB_RETRANS, TCPCB_SACKED_RETRANS, TcpSock
+from afinet.net.ipv4.tcp_sock import TCPCB_LOST, TCPCB_RETRANS, TCPCB_SACKED_RETRANS, TcpSock, tcp_loss_state
 from afinet.uapi.tcp import TCP_CA_Recovery
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ TCP_RACK_NO_DUPTHRESH: Final = 4
 
 def tcp_rack_reo_wnd(sk: TcpSock) -> int:
     """How much later (us) a segment must have been sent whose delivery proves the loss of another."""
-    if sk.loss_stats is None or not sk.loss_stats.reord_seen:
+    if sk.loss_state is None or not sk.loss_state.reord_seen:
         # Nothing was ever reordered here: be quick, in recovery and at the third duplicate.
         if sk.icsk_ca_state >= TCP_CA_Recovery:
             return 0
@@ -114,12 +115,12 @@ def tcp_rack_advance(tp: TcpSock, skb: SkBuff, sacked: int) -> None:
 def tcp_rack_reo_timeout(sk: TcpSock) -> None:
     """The reordering timer went off."""
     prior_inflight = tcp_packets_in_flight(sk)
-    lost = sk.lost
+    lost = tcp_lost(sk)
     tcp_rack_detect_loss(sk)
     if prior_inflight != tcp_packets_in_flight(sk):
         if sk.icsk_ca_state != TCP_CA_Recovery:
             tcp_ack.tcp_enter_recovery(sk, False)
-            tcp_ack.tcp_cwnd_reduction(sk, 1, sk.lost - lost, 0)
+            tcp_ack.tcp_cwnd_reduction(sk, 1, tcp_lost(sk) - lost, 0)
         tcp_retransmit.tcp_xmit_retransmit_queue(sk)
     if sk.icsk_pending != ICSK_TIME_RETRANS:
         tcp_ack.tcp_rearm_rto(sk)
@@ -129,12 +130,13 @@ def tcp_rack_update_reo_wnd(sk: TcpSock, rs: RateSample) -> None:
     """Widen the window by a step in every round with a D-SACK; go back to one after 16 recoveries without."""
     if sk.sk_net.ipv4.sysctl_tcp_recovery & TCP_RACK_STATIC_REO_WND or not rs.prior_delivered:
         return
-    if rs.prior_delivered < sk.rack_last_delivered:
+    loss = tcp_loss_state(sk)
+    if rs.prior_delivered < loss.rack_last_delivered:
         sk.rack_dsack_seen = False  # a round trip has not passed since the last step
     if sk.rack_dsack_seen:
         sk.rack_reo_wnd_steps = min(0xFF, sk.rack_reo_wnd_steps + 1)
         sk.rack_dsack_seen = False
-        sk.rack_last_delivered = sk.delivered
+        loss.rack_last_delivered = sk.delivered
         sk.rack_reo_wnd_persist = TCP_RACK_RECOVERY_THRESH
     elif not sk.rack_reo_wnd_persist:
         sk.rack_reo_wnd_steps = 1

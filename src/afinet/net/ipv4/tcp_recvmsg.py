@@ -33,7 +33,7 @@ from afinet.net.ipv4.tcp_inline import (
     tcp_fast_path_check,
     tcp_receive_window,
 )
-from afinet.net.ipv4.tcp_sock import TCPHDR_FIN, TcpSock, after, before
+from afinet.net.ipv4.tcp_sock import TCPHDR_FIN, TcpSock, after, before, tcp_cold
 from afinet.uapi.errno import EAGAIN, EINVAL, EIOCBQUEUED, ENOTCONN, EPIPE
 from afinet.uapi.eventpoll import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLPRI, EPOLLRDHUP, EPOLLRDNORM
 from afinet.uapi.in_ import IPPROTO_TCP
@@ -166,7 +166,7 @@ def tcp_recvmsg_locked(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int
     skb = queue.head
     while copied < length:
         # Reading stops before the urgent byte.
-        if sk.urg_data and sk.urg_seq == seq and (copied or iocb.ki_signal):
+        if sk.urg_data and tcp_cold(sk).urg_seq == seq and (copied or iocb.ki_signal):
             if not copied:
                 return sock_intr_errno(timeo) if timeo else -EAGAIN
             eof = True  # no waiting for more
@@ -190,7 +190,7 @@ def tcp_recvmsg_locked(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int
         if used > length - copied:
             used = length - copied
         if sk.urg_data:
-            urg_offset = (sk.urg_seq - seq) & 0xFFFFFFFF
+            urg_offset = (tcp_cold(sk).urg_seq - seq) & 0xFFFFFFFF
             if urg_offset < used:
                 if urg_offset == 0:
                     if not sock_flag(sk, SOCK_URGINLINE):
@@ -213,7 +213,7 @@ def tcp_recvmsg_locked(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int
             taken += used
             if not peek:
                 sk.copied_seq = seq
-        if sk.urg_data and not peek and after(sk.copied_seq, sk.urg_seq):
+        if sk.urg_data and not peek and after(sk.copied_seq, tcp_cold(sk).urg_seq):
             sk.urg_data = 0
             tcp_fast_path_check(sk)
         if used + offset < skb.len:
@@ -307,7 +307,7 @@ def tcp_read_sock(sk: TcpSock, actor: TcpReadActor) -> int:
             length = skb.len - offset
             # Up to the urgent byte.
             if sk.urg_data:
-                urg_offset = (sk.urg_seq - seq) & 0xFFFFFFFF
+                urg_offset = (tcp_cold(sk).urg_seq - seq) & 0xFFFFFFFF
                 if urg_offset < length:
                     length = urg_offset
                 if length == 0:
@@ -365,13 +365,14 @@ def tcp_inq(sk: TcpSock) -> int:
     """SIOCINQ: bytes that can be read now, up to the urgent byte."""
     if (TCPF_SYN_SENT | TCPF_SYN_RECV) >> sk.sk_state & 1:
         return 0
-    if sock_flag(sk, SOCK_URGINLINE) or not sk.urg_data or before(sk.urg_seq, sk.copied_seq) or not before(sk.urg_seq, sk.rcv_nxt):
+    urg_seq = tcp_cold(sk).urg_seq if sk.urg_data else 0
+    if sock_flag(sk, SOCK_URGINLINE) or not sk.urg_data or before(urg_seq, sk.copied_seq) or not before(urg_seq, sk.rcv_nxt):
         answ = (sk.rcv_nxt - sk.copied_seq) & 0xFFFFFFFF
         # the FIN has a number, too
         if answ and sock_flag(sk, SOCK_DONE):
             answ -= 1
         return answ
-    return (sk.urg_seq - sk.copied_seq) & 0xFFFFFFFF
+    return (urg_seq - sk.copied_seq) & 0xFFFFFFFF
 
 
 def tcp_peek_len(sk: TcpSock) -> int:

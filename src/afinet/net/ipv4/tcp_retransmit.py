@@ -54,7 +54,7 @@ from afinet.net.ipv4.tcp_sock import (
     after,
     before,
     between,
-    tcp_loss_stats,
+    tcp_loss_state,
 )
 from afinet.uapi.errno import EAGAIN, EBUSY, EHOSTUNREACH, EINVAL, ENOMEM
 from afinet.uapi.snmp import (
@@ -168,7 +168,7 @@ def __tcp_retransmit_skb(sk: TcpSock, skb: SkBuff, segs: int) -> int:
     net.tcp_statistics[TCP_MIB_RETRANSSEGS] += segs
     if skb.tcp_flags & TCPHDR_SYN:
         net.net_statistics[LINUX_MIB_TCPSYNRETRANS] += 1
-    stats = tcp_loss_stats(sk)
+    stats = tcp_loss_state(sk)
     stats.total_retrans += segs
     stats.bytes_retrans += skb.len
     err = tcp_output.tcp_transmit_skb(sk, skb)
@@ -236,7 +236,7 @@ def tcp_xmit_retransmit_queue(sk: TcpSock) -> None:
             mib = LINUX_MIB_TCPSLOWSTARTRETRANS if sk.icsk_ca_state == TCP_CA_Loss else LINUX_MIB_TCPFASTRETRANS
             stats[mib] += skb.gso_segs
             if tcp_in_cwnd_reduction(sk):
-                sk.prr_out += skb.gso_segs
+                tcp_loss_state(sk).prr_out += skb.gso_segs
             if skb is rtx_head and sk.icsk_pending != ICSK_TIME_REO_TIMEOUT:
                 rearm_timer = True
         skb = skb.next

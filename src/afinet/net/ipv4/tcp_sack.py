@@ -36,7 +36,7 @@ from afinet.net.ipv4.tcp_sock import (
     TcpSock,
     after,
     before,
-    tcp_loss_stats,
+    tcp_loss_state,
 )
 from afinet.uapi.errno import EINVAL
 from afinet.uapi.snmp import (
@@ -71,7 +71,7 @@ def tcp_check_sack_reordering(sk: TcpSock, low_seq: int, ts: bool) -> None:
     reordering: int = sk.reordering
     if mss and metric > reordering * mss:
         sk.reordering = min((metric + mss - 1) // mss, sk.sk_net.ipv4.sysctl_tcp_max_reordering)
-    tcp_loss_stats(sk).reord_seen += 1
+    tcp_loss_state(sk).reord_seen += 1
     sk.sk_net.net_statistics[LINUX_MIB_TCPTSREORDER if ts else LINUX_MIB_TCPSACKREORDER] += 1
 
 
@@ -87,7 +87,7 @@ def tcp_dsack_seen(tp: TcpSock, start_seq: int, end_seq: int, state: TcpSacktagS
         dup_segs = (seq_len + tp.mss_cache - 1) // tp.mss_cache
     elif tp.tlp_high_seq and tp.tlp_high_seq == end_seq:
         state.flag |= FLAG_DSACK_TLP
-    stats = tcp_loss_stats(tp)
+    stats = tcp_loss_state(tp)
     stats.dsack_dups += dup_segs
     # more duplicates than were ever sent twice: the network's doing
     if stats.dsack_dups > stats.total_retrans:

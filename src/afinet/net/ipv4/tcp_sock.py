@@ -15,7 +15,7 @@ from afinet.net.core import sock as sock_mod
 from afinet.net.core import stream
 from afinet.net.core.skbuff import SkBuffHead
 from afinet.net.core.sock import SockCommon
-from afinet.net.ipv4.inet_sock import InetConnectionSock, InetRequestSock
+from afinet.net.ipv4.inet_sock import IcskMtup, InetConnectionSock, InetRequestSock
 
 if TYPE_CHECKING:
     from afinet.kernel.timer import TimerList
@@ -88,12 +88,18 @@ class TcpOptionsReceived:
         self.wscale_ok: bool = False
 
 
-class TcpLossStats:
-    """What TCP_INFO tells of losses: fields of struct tcp_sock that stay 0 where nothing is lost. Made by `tcp_loss_stats`."""
+class TcpLossState:
+    """Fields of struct tcp_sock that stay 0 where nothing is lost or reordered and no rate is reduced. Made by `tcp_loss_state`."""
 
     __slots__ = (
         "bytes_retrans",
         "dsack_dups",
+        "lost",
+        "prior_cwnd",
+        "prior_ssthresh",
+        "prr_delivered",
+        "prr_out",
+        "rack_last_delivered",
         "rcv_ooopack",
         "reord_seen",
         "rto_stamp",
@@ -104,6 +110,14 @@ class TcpLossStats:
     )
 
     def __init__(self) -> None:
+        # the reduction in progress, or the last
+        self.prior_cwnd: int = 0  # before it, for PRR and for undoing it
+        self.prior_ssthresh: int = 0  # 0: it cannot be undone
+        self.prr_delivered: int = 0
+        self.prr_out: int = 0
+        self.rack_last_delivered: int = 0  # `delivered` at the last step of RACK's reordering window
+        self.lost: int = 0  # packets marked lost so far
+        # for TCP_INFO
         self.bytes_retrans: int = 0
         self.total_retrans: int = 0
         self.dsack_dups: int = 0
@@ -116,11 +130,12 @@ class TcpLossStats:
 
 
 class TcpColdFields:
-    """Options of struct tcp_sock and inet_connection_sock that few programs set. Made by `tcp_cold` at first use; what is 0 is the
-    namespace's. Times are ns."""
+    """Options of struct tcp_sock and inet_connection_sock that few programs set, and urgent data. Made by `tcp_cold` at first use;
+    what is 0 is the namespace's. Times are ns."""
 
     __slots__ = (
         "icsk_delack_max",
+        "icsk_mtup",
         "icsk_user_timeout",
         "keepalive_intvl",
         "keepalive_probes",
@@ -131,10 +146,12 @@ class TcpColdFields:
         "save_syn",
         "saved_syn",
         "thin_lto",
+        "urg_seq",
     )
 
     def __init__(self) -> None:
         self.icsk_user_timeout: int = 0  # TCP_USER_TIMEOUT
+        self.icsk_mtup: IcskMtup | None = None  # while path MTU probing is on
         self.icsk_delack_max: int = 0  # TCP_DELACK_MAX_US
         self.keepalive_time: int = 0
         self.keepalive_intvl: int = 0
@@ -145,6 +162,7 @@ class TcpColdFields:
         self.recvmsg_inq: bool = False  # TCP_INQ
         self.save_syn: int = 0
         self.saved_syn: bytes | None = None
+        self.urg_seq: int = 0  # where the urgent byte is or was; urg_data says whether there is one
 
 
 class TcpSock(InetConnectionSock):
@@ -177,8 +195,7 @@ class TcpSock(InetConnectionSock):
         "is_cwnd_limited",
         "is_sack_reneg",
         "last_oow_ack_time",
-        "loss_stats",
-        "lost",
+        "loss_state",
         "lost_out",
         "lsndtime",
         "max_packets_out",
@@ -191,15 +208,10 @@ class TcpSock(InetConnectionSock):
         "out_of_order_queue",
         "packets_out",
         "pred_flags",
-        "prior_cwnd",
-        "prior_ssthresh",
-        "prr_delivered",
-        "prr_out",
         "pushed_seq",
         "rack_advanced",
         "rack_dsack_seen",
         "rack_end_seq",
-        "rack_last_delivered",
         "rack_mstamp",
         "rack_tx_order",
         "rack_reo_wnd_persist",
@@ -259,7 +271,6 @@ class TcpSock(InetConnectionSock):
         "undo_marker",
         "undo_retrans",
         "urg_data",
-        "urg_seq",
         "window_clamp",
         "write_seq",
     )
@@ -291,7 +302,7 @@ class TcpSock(InetConnectionSock):
         self.bytes_received: int = 0
         self.bytes_acked: int = 0
         self.bytes_sent: int = 0
-        self.loss_stats: TcpLossStats | None = None
+        self.loss_state: TcpLossState | None = None
         # clocks
         self.tcp_mstamp: int = 0  # ns; the time of the segment in hand
         self.rcv_tstamp: int = 0  # when an ACK was last received
@@ -322,10 +333,8 @@ class TcpSock(InetConnectionSock):
         self.snd_cwnd_cnt: int = 0
         self.snd_cwnd_used: int = 0
         self.snd_cwnd_stamp: int = 0
-        self.prior_cwnd: int = 0
         self.delivered: int = 0
         self.delivered_ce: int = 0
-        self.lost: int = 0
         self.app_limited: int = 0
         self.first_tx_mstamp: int = 0
         self.delivered_mstamp: int = 0
@@ -337,7 +346,6 @@ class TcpSock(InetConnectionSock):
         self.high_seq: int = 0
         self.retrans_stamp: int = 0  # ms timestamp of the first retransmission of this episode
         self.undo_marker: int = 0
-        self.prior_ssthresh: int = 0
         self.tlp_high_seq: int = 0
         self.highest_sack: SkBuff | None = None
         self.retransmit_skb_hint: SkBuff | None = None
@@ -345,7 +353,6 @@ class TcpSock(InetConnectionSock):
         self.rack_tx_order: int = 0  # and as which transmission of the sock
         self.rack_rtt_us: int = 0
         self.rack_end_seq: int = 0
-        self.rack_last_delivered: int = 0
         self.tcp_rtx_queue: TcpSkbQueue | None = None  # sent and not acknowledged, in order of seq
         self.tsorted_sent_queue: TsortedQueue | None = None  # what RACK looks through, while something is amiss
         self.recv_sack_cache: list[int] | None = None  # flat start, end pairs of the last SACK option, in order of seq
@@ -360,8 +367,6 @@ class TcpSock(InetConnectionSock):
         self.rcv_rtt_last_tsecr: int = 0
         self.rcv_rtt_seq: int = 0
         self.rcv_rtt_time: int = 0
-        # urgent data
-        self.urg_seq: int = 0
         self.snd_up: int = 0
         self.tcp_cold: TcpColdFields | None = None  # rare options: None until one is set
         # chronographs of TCP_INFO
@@ -371,8 +376,6 @@ class TcpSock(InetConnectionSock):
         self.tcp_header_len: i32 = 0
         self.compressed_ack: i32 = 0
         self.mtu_info: i32 = 0  # what an ICMP error said while the sock was owned
-        self.prr_delivered: i32 = 0
-        self.prr_out: i32 = 0
         self.reordering: i32 = 0
         self.undo_retrans: i32 = 0
         self.scaling_ratio: i16 = 0
@@ -521,11 +524,11 @@ def tcp_write_queue(tp: TcpSock) -> SkBuffHead:
     return queue
 
 
-def tcp_loss_stats(tp: TcpSock) -> TcpLossStats:
-    stats = tp.loss_stats
+def tcp_loss_state(tp: TcpSock) -> TcpLossState:
+    stats = tp.loss_state
     if stats is None:
-        stats = TcpLossStats()
-        tp.loss_stats = stats
+        stats = TcpLossState()
+        tp.loss_state = stats
     return stats
 
 

@@ -71,7 +71,7 @@ from afinet.net.ipv4.tcp_inline import (
     tcp_user_timeout,
     tcp_write_queue_empty,
 )
-from afinet.net.ipv4.tcp_sock import TcpSock, tcp_loss_stats
+from afinet.net.ipv4.tcp_sock import TcpSock, tcp_loss_state
 from afinet.uapi.errno import ETIMEDOUT
 from afinet.uapi.snmp import (
     LINUX_MIB_DELAYEDACKLOCKED,
@@ -383,7 +383,7 @@ def tcp_write_timer_handler(sk: TcpSock) -> None:
 
 
 def tcp_update_rto_stats(sk: TcpSock) -> None:
-    stats = tcp_loss_stats(sk)
+    stats = tcp_loss_state(sk)
     if not sk.icsk_retransmits:
         stats.total_rto_recoveries += 1
         stats.rto_stamp = tcp_time_stamp_ms(sk)
@@ -457,7 +457,7 @@ def tcp_retransmit_timer(sk: TcpSock) -> None:
         sk.icsk_backoff = 0
         rto = ((sk.srtt_us >> 3) + sk.rttvar_us) * 1000
         sk.icsk_rto = max(min(rto, tcp_rto_max(sk)), tcp_rto_min(sk))
-    elif sk.sk_state != TCP_SYN_SENT or tcp_loss_stats(sk).total_rto > net.ipv4.sysctl_tcp_syn_linear_timeouts:
+    elif sk.sk_state != TCP_SYN_SENT or tcp_loss_state(sk).total_rto > net.ipv4.sysctl_tcp_syn_linear_timeouts:
         sk.icsk_backoff += 1
         sk.icsk_rto = min(sk.icsk_rto << 1, tcp_rto_max(sk))
     inet_csk_reset_xmit_timer(sk, ICSK_TIME_RETRANS, tcp_clamp_rto_to_user_timeout(sk))
