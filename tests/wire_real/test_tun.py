@@ -250,6 +250,40 @@ def test_many_connections_at_once_are_echoed(namespace: Namespace, server: str) 
         assert all(pool.map(talk, range(count), timeout=40))
 
 
+def test_an_event_loop_waits_for_the_hosts_descriptors_too(namespace: Namespace) -> None:
+    """A child process, its pipes, a signal and a timer beside a connection of the stack."""
+    text = f"""
+        import asyncio, os, signal, subprocess, sys
+        async def main():
+            loop = asyncio.get_running_loop()
+            reader, writer = await asyncio.open_connection("{KERNEL}", 9)
+            child = await asyncio.create_subprocess_exec("cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            heard = asyncio.Event()
+            loop.add_signal_handler(signal.SIGUSR1, heard.set)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await asyncio.wait_for(heard.wait(), 5)
+            out, _ = await child.communicate(await reader.readexactly(5))
+            try:
+                await asyncio.wait_for(reader.read(1), 0.05)
+            except TimeoutError:
+                out += b" in time"
+            writer.write(out + b" " + await asyncio.to_thread(os.path.basename, b"/x/thread"))
+            writer.close()
+        asyncio.run(main())
+    """
+    with namespace.inside():
+        listener = socket.create_server(("0.0.0.0", 9))
+    with listener:
+        listener.settimeout(20)
+        process = namespace.up("--tun", "afi0", "--address", f"{AFINET}/24", *program(text))
+        c, _ = listener.accept()
+        with c:
+            c.settimeout(10)
+            c.sendall(b"hello")
+            assert c.makefile("rb").read() == b"hello in time thread"
+    assert finish(process) == (0, "", "")
+
+
 def test_ctrl_c_ends_a_server_that_waits(namespace: Namespace) -> None:
     process = namespace.up("--tun", "afi0", "--address", f"{AFINET}/24", *program(SINK))
     wait_for_line(process, "ready")

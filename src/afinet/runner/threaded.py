@@ -315,10 +315,12 @@ class ThreadedRunner:
             if self.polling is poller:
                 self.polling = None
         for fd, events in ready:
-            if fd == poller.receive:
+            if fd in self.devices:
+                self._serve(fd, events)
+            elif fd == poller.receive:
                 poller.drain()
             else:
-                self._serve(fd, events)
+                me.woken = True  # one of the host's, see wait_for
 
     def _ask(self, fd: int, events: int) -> None:
         self.polled[fd] = events
@@ -328,9 +330,7 @@ class ThreadedRunner:
     def _serve(self, fd: int, events: int) -> None:
         """A device has something. Reading goes on for as long as it gets more each time: one packet at first, so that a lone one
         costs no second, futile read; TUN_BUDGET in a stream."""
-        dev = self.devices.get(fd)
-        if dev is None:
-            return
+        dev = self.devices[fd]
         if events & POLLOUT and dev.queue_stopped:
             tun_wake(dev)
         if events & POLLIN:
@@ -346,6 +346,25 @@ class ThreadedRunner:
             self.foreground.poll.unregister(fd)
             self.background.poll.unregister(fd)
             netif_carrier_off(dev)
+
+    def wait_for(self, host: dict[int, int], deadline: int) -> bool:
+        """Wait in the host's own select, poll or epoll, and drive meanwhile: until one of its descriptors (descriptor -> events)
+        is ready, or `deadline` (ns). False at once if another thread drives."""
+        self.acquire()
+        try:
+            if self.leader is not None and self.leader is not self._background:
+                return False
+            poll = self.foreground.poll
+            for fd, events in host.items():
+                poll.register(fd, events)
+            try:
+                self.wait(Waiting(deadline))
+            finally:
+                for fd in host:
+                    poll.unregister(fd)
+        finally:
+            self.release()
+        return True
 
     # -- the background thread -----------------------------------------------------------------------------------------
 

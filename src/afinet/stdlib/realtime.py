@@ -1,8 +1,9 @@
 """A process of the threaded runner: its threads, clocks, locks, files and pipes are the host's, its IPv4 sockets are the stack's.
 
-So far less is put in place than install.py does: `_socket`, the calls of `os` that take descriptors, and `signal`, whose handlers
-must not raise inside the stack. `select`, `selectors` and asyncio stay as they are, since a socket's fileno() is a real descriptor
-of the right readiness. AF_UNIX sockets and socketpair() are the host's. Names are resolved as the host does it, by its own network.
+So far less is put in place than install.py does: `_socket`, the calls of `os` that take descriptors, `signal`, whose handlers must
+not raise inside the stack, and `select`, whose callers drive the stack while they wait. A socket's fileno() is a real descriptor of
+the right readiness, so that event loops which never heard of this work as well. AF_UNIX sockets and socketpair() are the host's.
+Names are resolved as the host does it, by its own network.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, cast
 from afinet.kernel.task import Task
 from afinet.runner import real, virtual
 from afinet.runner.threaded import RealTask, ThreadedRunner
-from afinet.stdlib import _socket
+from afinet.stdlib import _socket, realselect
 from afinet.stdlib import os as os_stand_in
 from afinet.stdlib.install import rebind
 
@@ -26,14 +27,18 @@ def install_realtime(runner: ThreadedRunner, process: Task) -> RealTask:
     calls = cast(Any, task.calls)
     for module in (_socket, os_stand_in):
         vars(module)["syscalls"] = calls
-    replaced: dict[int, Any] = {id(real._socket): _socket}
-    for key, value in vars(real._socket).items():
-        new = getattr(_socket, key, value)
-        if new is not value and not key.startswith("__") and (callable(value) or isinstance(value, type)):
-            replaced[id(value)] = new
+    replaced: dict[int, Any] = {}
+    for theirs, ours in ((real._socket, _socket), (real.select, realselect)):
+        replaced[id(theirs)] = ours
+        for key, value in vars(theirs).items():
+            new = getattr(ours, key, value)
+            if new is not value and not key.startswith("__") and (callable(value) or isinstance(value, type)):
+                replaced[id(value)] = new
+    realselect.begin(runner)
     for key in os_stand_in.REPLACED:
         replaced[id(getattr(real.os, key))] = getattr(os_stand_in, key)
     sys.modules["_socket"] = _socket
+    sys.modules["select"] = realselect
     rebind(replaced)
     _defer_signals(runner)
     # The class attribute: what a thread that was never told sees.
