@@ -17,13 +17,13 @@ PATHS := src tests setup.py build_backend.py $(wildcard benchmarks) $(wildcard e
 # What is tested is this Makefile's choice, not that of the shell it is called from.
 unexport AFINET_PURE PYTHONPATH
 .DELETE_ON_ERROR:
-.PHONY: all help test lint types layers test-pure test-compiled test-builds parity demo bench wheel clean distclean
+.PHONY: all help test lint types layers test-pure test-compiled test-builds parity wire demo bench wheel clean distclean
 
 all: help
 
 help:
 	@sed -n '1,5p' Makefile
-	@echo 'targets: test lint test-pure test-compiled test-builds demo bench wheel clean'
+	@echo 'targets: test lint test-pure test-compiled test-builds wire demo bench wheel clean'
 
 $(DEV)/.done: pyproject.toml
 	@echo '== setting up $(DEV)'
@@ -65,7 +65,7 @@ lint: $(DEV)/.done
 define run_pytest
 @mkdir -p build
 @echo '== pytest, $(1)'
-@set -o pipefail; $(2) -n $(JOBS) -m 'not build' $(PYTEST_ARGS) 2>&1 | tee build/pytest-$(1).log
+@set -o pipefail; $(2) -n $(JOBS) -m 'not build and not wire' $(PYTEST_ARGS) 2>&1 | tee build/pytest-$(1).log
 endef
 
 test-pure: SHELL := /bin/bash
@@ -89,6 +89,10 @@ test:
 	@$(MAKE) --no-print-directory test-builds
 	@echo '== all passed'
 	@for log in interpreted compiled builds; do printf '%-12s %s\n' $$log "$$(tail -n 1 build/pytest-$$log.log)"; done
+
+# Real time and the running kernel: one test after the other, on a machine that is not busy.
+wire: $(DEV)/.done
+	@AFINET_PURE=1 $(DEV)/bin/pytest -m wire tests/wire_real
 
 demo: $(FAST)/.done
 	@$(FAST)/bin/afinet run examples/quickstart.py

@@ -17,6 +17,7 @@ from tests.wire_real.relay import attach
 from tests.wire_real.test_tun import SINK, payload, program
 
 require()
+pytestmark = pytest.mark.wire
 
 FAR, AFINET = "10.1.0.1", "10.9.0.2"
 SIZES = [0, 1, 1448, 1449, 65536, 300_000]

@@ -21,6 +21,7 @@ from afinet.wire.checksum import ip_compute_csum
 from tests.wire_real.namespaces import Namespace, finish, require, wait_for_line
 
 require()
+pytestmark = pytest.mark.wire
 
 KERNEL, AFINET = "10.9.0.1", "10.9.0.2"
 SIZES = [0, 1, 1447, 1448, 1449, 1460, 65535, 65536, 65537, 1_000_000]
