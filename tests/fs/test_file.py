@@ -51,7 +51,7 @@ class CountingFile(File):
     """Counts its releases; `lingers` of them answer that they wait."""
 
     def __init__(self, kernel: Kernel, lingers: int = 0) -> None:
-        super().__init__(kernel, O_RDWR)
+        super().__init__(O_RDWR)
         self.released = 0
         self.lingers = lingers
         self.wq = WaitQueueHead()
@@ -254,7 +254,7 @@ def test_a_fork_shares_files_not_numbers() -> None:
 
 def test_a_bare_file_has_no_operations() -> None:
     task = make_task()
-    file = File(task.kernel, O_RDONLY)
+    file = File(O_RDONLY)
     assert file.read(Kiocb(), 1)[0] == -EINVAL
     assert file.write(Kiocb(), b"x") == -EINVAL
     assert file.ioctl(task, 1, b"")[0] == -ENOTTY

@@ -25,7 +25,7 @@ from afinet.uapi.fcntl import O_RDWR
 
 class Gauge(File):
     def __init__(self, kernel: Kernel) -> None:
-        super().__init__(kernel, O_RDWR)
+        super().__init__(O_RDWR)
         self.mask = 0
         self.readers = WaitQueueHead()
         self.writers = WaitQueueHead()

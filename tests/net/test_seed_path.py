@@ -375,7 +375,7 @@ def test___sys_connect_finds_the_socket_and_then_looks_at_the_address(p: Pair) -
     there = pack_sockaddr_in(B, 80)
     assert socket.__sys_connect(p.ta, Kiocb(), 99, there) == -EBADF
     assert socket.sockfd_lookup_light(p.ta, 99) == (-EBADF, None)
-    fd_install(p.ta.files, 4, File(p.kernel, O_RDWR), False)
+    fd_install(p.ta.files, 4, File(O_RDWR), False)
     assert socket.sockfd_lookup_light(p.ta, 4) == (-ENOTSOCK, None)
     assert socket.__sys_connect(p.ta, Kiocb(), 4, there) == -ENOTSOCK
     err, sock = socket.sockfd_lookup_light(p.ta, fd)

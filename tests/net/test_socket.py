@@ -269,7 +269,7 @@ def test_the_kernels_own_socket_belongs_to_nobody(m: Machine) -> None:
 def test_every_call_says_ebadf_and_enotsock(m: Machine) -> None:
     from afinet.fs.file import File, fd_install
 
-    fd_install(m.task.files, 3, File(m.kernel, O_RDWR), False)
+    fd_install(m.task.files, 3, File(O_RDWR), False)
     t = m.task
     for fd, err in ((99, -EBADF), (-1, -EBADF), (3, -ENOTSOCK)):
         assert syscalls.sys_bind(t, fd, b"") == err

@@ -35,7 +35,6 @@ from afinet.uapi.fcntl import (
 )
 
 if TYPE_CHECKING:
-    from afinet.kernel.machine import Kernel
     from afinet.kernel.task import Task
     from afinet.kernel.wait import WaitQueueHead
 
@@ -53,10 +52,9 @@ FIRST_FD: Final = 3
 class File:
     """struct file and its operations. Errors are -errno; what must wait answers -EIOCBQUEUED as its iocb says."""
 
-    __slots__ = ("f_count", "f_flags", "f_mode", "kernel")
+    __slots__ = ("f_count", "f_flags", "f_mode")
 
-    def __init__(self, kernel: Kernel, flags: int) -> None:
-        self.kernel: Kernel = kernel
+    def __init__(self, flags: int) -> None:
         self.f_flags: i32 = flags
         self.f_count: i32 = 1
         accmode = flags & O_ACCMODE
@@ -121,8 +119,8 @@ def fput_nowait(file: File) -> None:
     """Drop a reference where nobody can wait. What release would have waited for goes on without a waiter, as after a signal."""
     iocb = Kiocb()
     iocb.ki_signal = True
-    if fput(file, iocb) == -EIOCBQUEUED:
-        file.kernel.warn_on("release() waits in spite of a signal")
+    err = fput(file, iocb)
+    assert err != -EIOCBQUEUED, "release() waits in spite of a signal"
 
 
 def fdget(files: FilesStruct, fd: int) -> File | None:

@@ -236,7 +236,7 @@ class SocketFile(File):
     __slots__ = ("sock",)
 
     def __init__(self, sock: Socket, flags: int) -> None:
-        super().__init__(sock.kernel, O_RDWR | flags & O_NONBLOCK)
+        super().__init__(O_RDWR | flags & O_NONBLOCK)
         self.sock: Socket = sock
 
     def read(self, iocb: Kiocb, count: int) -> tuple[int, list[bytes]]:
@@ -673,7 +673,7 @@ def sock_read_iter(file: SocketFile, iocb: Kiocb, count: int) -> tuple[int, list
     if count == 0:
         return 0, []
     msg = MsgHdr(iocb)
-    msg.task = file.kernel.current
+    msg.task = file.sock.kernel.current
     n = sock_recvmsg(file.sock, msg, count, MSG_DONTWAIT if file.f_flags & O_NONBLOCK else 0)
     return n, msg.pieces if n >= 0 else []
 
@@ -681,7 +681,7 @@ def sock_read_iter(file: SocketFile, iocb: Kiocb, count: int) -> tuple[int, list
 def sock_write_iter(file: SocketFile, iocb: Kiocb, data: bytes) -> int:
     """write(2)."""
     msg = MsgHdr(iocb, data, b"", b"", MSG_DONTWAIT if file.f_flags & O_NONBLOCK else 0)
-    msg.task = file.kernel.current
+    msg.task = file.sock.kernel.current
     return __sock_sendmsg(file.sock, msg)
 
 

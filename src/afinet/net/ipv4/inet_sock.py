@@ -190,7 +190,6 @@ class InetConnectionSock(InetSock):
         "icsk_pending",
         "icsk_pmtu_cookie",
         "icsk_probes_out",
-        "icsk_probes_tstamp",
         "icsk_retransmit_timer",
         "icsk_retransmits",
         "icsk_rto",
@@ -214,7 +213,6 @@ class InetConnectionSock(InetSock):
         self.icsk_rto: int = 0
         self.icsk_rto_min: int = 0
         self.icsk_rto_max: int = 0
-        self.icsk_probes_tstamp: int = 0
         # congestion control
         self.icsk_ca_ops: TcpCongestionOps | None = None
         self.icsk_ca_priv: object = None  # the algorithm's own

@@ -850,11 +850,12 @@ def tcp_disconnect(sk: TcpSock, flags: int) -> int:
     sk.write_seq = (sk.write_seq + sk.max_window + 2) & 0xFFFFFFFF or 1
     sk.icsk_backoff = 0
     sk.icsk_probes_out = 0
-    sk.icsk_probes_tstamp = 0
     sk.icsk_rto = TCP_TIMEOUT_INIT
     sk.icsk_rto_min = TCP_RTO_MIN
     if sk.tcp_cold is not None:
         sk.tcp_cold.icsk_delack_max = 0
+        sk.tcp_cold.icsk_probes_tstamp = 0
+        sk.tcp_cold.last_oow_ack_time = 0
         sk.tcp_cold.saved_syn = None
     sk.snd_ssthresh = TCP_INFINITE_SSTHRESH
     sk.snd_cwnd = TCP_INIT_CWND
@@ -888,7 +889,6 @@ def tcp_disconnect(sk: TcpSock, flags: int) -> int:
     sk.sacked_out = 0
     sk.lost_out = 0
     sk.tlp_high_seq = 0
-    sk.last_oow_ack_time = 0
     sk.app_limited = 0xFFFFFFFF
     sk.rate_app_limited = True
     sk.rack_mstamp = 0

@@ -776,7 +776,8 @@ def tcp_clean_rtx_queue(sk: TcpSock, prior_fack: int, prior_snd_una: int, state:
         if sk.sk_write_queue.head is None:
             tcp_output.tcp_chrono_stop(sk, TCP_CHRONO_BUSY)
         sk.tsorted_sent_queue = None
-        sk.recv_sack_cache = None
+        if sk.loss_state is not None:
+            sk.loss_state.recv_sack_cache = None
         # All is acknowledged. An idle connection keeps no queue, and numbers that are equal are one object: memory counts when
         # there are a million of them.
         sk.tcp_rtx_queue = None
@@ -862,7 +863,8 @@ def tcp_ack_probe(sk: TcpSock) -> None:
         return
     if not after(head.end_seq, tcp_wnd_end(sk)):
         sk.icsk_backoff = 0
-        sk.icsk_probes_tstamp = 0
+        if sk.tcp_cold is not None:
+            sk.tcp_cold.icsk_probes_tstamp = 0
         tcp_timer.inet_csk_clear_retrans(sk)
         # tcp_data_snd_check sends
     else:

@@ -100,6 +100,7 @@ from afinet.net.ipv4.tcp_sock import (
     after,
     before,
     between,
+    tcp_cold,
     tcp_loss_state,
 )
 from afinet.uapi.errno import ECONNREFUSED, ECONNRESET, EPIPE
@@ -214,11 +215,12 @@ def tcp_replace_ts_recent(sk: TcpSock, seq: int) -> None:
 def tcp_oow_rate_limited(sk: TcpSock, mib: int) -> bool:
     """Whether an answer to a segment out of the window would be one too many (tcp_invalid_ratelimit)."""
     now = sk.kernel.now
-    last = sk.last_oow_ack_time
+    cold = tcp_cold(sk)
+    last = cold.last_oow_ack_time
     if last and 0 <= now - last < sk.sk_net.ipv4.sysctl_tcp_invalid_ratelimit:
         sk.sk_net.net_statistics[mib] += 1
         return True
-    sk.last_oow_ack_time = now
+    cold.last_oow_ack_time = now
     return False
 
 

@@ -362,7 +362,8 @@ def tcp_send_probe0(sk: TcpSock) -> None:
         # not needed any more
         sk.icsk_probes_out = 0
         sk.icsk_backoff = 0
-        sk.icsk_probes_tstamp = 0
+        if sk.tcp_cold is not None:
+            sk.tcp_cold.icsk_probes_tstamp = 0
         return
     sk.icsk_probes_out += 1
     if err <= 0:

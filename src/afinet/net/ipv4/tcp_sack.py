@@ -307,7 +307,7 @@ def tcp_sacktag_write_queue(sk: TcpSock, ack_seq: int, sacks: list[int], prior_s
                     dup_block = j
 
     # 3. Tag, skipping what the last ACK told already.
-    cache = sk.recv_sack_cache
+    cache = None if sk.loss_state is None else sk.loss_state.recv_sack_cache
     if not sk.sacked_out or cache is None:
         cache = []
     c = 0
@@ -366,7 +366,7 @@ def tcp_sacktag_write_queue(sk: TcpSock, ack_seq: int, sacks: list[int], prior_s
     for block in blocks:
         flat.append(block[0])
         flat.append(block[1])
-    sk.recv_sack_cache = flat
+    tcp_loss_state(sk).recv_sack_cache = flat
     if sk.icsk_ca_state != TCP_CA_Loss or sk.undo_marker:
         tcp_check_sack_reordering(sk, state.reord, False)
     return state.flag

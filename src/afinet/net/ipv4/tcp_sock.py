@@ -100,6 +100,7 @@ class TcpLossState:
         "prr_delivered",
         "prr_out",
         "rack_last_delivered",
+        "recv_sack_cache",
         "rcv_ooopack",
         "reord_seen",
         "rto_stamp",
@@ -116,6 +117,7 @@ class TcpLossState:
         self.prr_delivered: int = 0
         self.prr_out: int = 0
         self.rack_last_delivered: int = 0  # `delivered` at the last step of RACK's reordering window
+        self.recv_sack_cache: list[int] | None = None  # flat start, end pairs of the last SACK option, in order of seq
         self.lost: int = 0  # packets marked lost so far
         # for TCP_INFO
         self.bytes_retrans: int = 0
@@ -130,16 +132,18 @@ class TcpLossState:
 
 
 class TcpColdFields:
-    """Options of struct tcp_sock and inet_connection_sock that few programs set, and urgent data. Made by `tcp_cold` at first use;
-    what is 0 is the namespace's. Times are ns."""
+    """What few connections have: rare options, urgent data, unanswered probes. Fields of struct tcp_sock and inet_connection_sock.
+    Made by `tcp_cold` at first use; an option that is 0 is the namespace's. Times are ns."""
 
     __slots__ = (
         "icsk_delack_max",
         "icsk_mtup",
+        "icsk_probes_tstamp",
         "icsk_user_timeout",
         "keepalive_intvl",
         "keepalive_probes",
         "keepalive_time",
+        "last_oow_ack_time",
         "linger2",
         "notsent_lowat",
         "recvmsg_inq",
@@ -162,6 +166,8 @@ class TcpColdFields:
         self.recvmsg_inq: bool = False  # TCP_INQ
         self.save_syn: int = 0
         self.saved_syn: bytes | None = None
+        self.icsk_probes_tstamp: int = 0  # when the first window probe that is not answered was sent
+        self.last_oow_ack_time: int = 0  # when a segment out of the window was last answered
         self.urg_seq: int = 0  # where the urgent byte is or was; urg_data says whether there is one
 
 
@@ -194,7 +200,6 @@ class TcpSock(InetConnectionSock):
         "highest_sack",
         "is_cwnd_limited",
         "is_sack_reneg",
-        "last_oow_ack_time",
         "loss_state",
         "lost_out",
         "lsndtime",
@@ -232,7 +237,6 @@ class TcpSock(InetConnectionSock):
         "rcvq_space_copied",
         "rcvq_space_seq",
         "rcvq_space_time",
-        "recv_sack_cache",
         "reordering",
         "repair",
         "retrans_out",
@@ -307,7 +311,6 @@ class TcpSock(InetConnectionSock):
         self.tcp_mstamp: int = 0  # ns; the time of the segment in hand
         self.rcv_tstamp: int = 0  # when an ACK was last received
         self.lsndtime: int = 0  # when data was last sent
-        self.last_oow_ack_time: int = 0
         self.compressed_ack_timer: TcpCompressedAckTimer | None = None
         self.tsoffset: int = 0
         # options
@@ -355,7 +358,6 @@ class TcpSock(InetConnectionSock):
         self.rack_end_seq: int = 0
         self.tcp_rtx_queue: TcpSkbQueue | None = None  # sent and not acknowledged, in order of seq
         self.tsorted_sent_queue: TsortedQueue | None = None  # what RACK looks through, while something is amiss
-        self.recv_sack_cache: list[int] | None = None  # flat start, end pairs of the last SACK option, in order of seq
         # receiving
         self.out_of_order_queue: TcpSkbQueue | None = None
         self.duplicate_sack: list[int] | None = None  # [start, end] of the D-SACK to send, once
@@ -368,7 +370,7 @@ class TcpSock(InetConnectionSock):
         self.rcv_rtt_seq: int = 0
         self.rcv_rtt_time: int = 0
         self.snd_up: int = 0
-        self.tcp_cold: TcpColdFields | None = None  # rare options: None until one is set
+        self.tcp_cold: TcpColdFields | None = None
         # chronographs of TCP_INFO
         self.chrono_start: int = 0
         self.chrono_stat: list[int] | None = None

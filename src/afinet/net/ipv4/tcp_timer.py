@@ -71,7 +71,7 @@ from afinet.net.ipv4.tcp_inline import (
     tcp_user_timeout,
     tcp_write_queue_empty,
 )
-from afinet.net.ipv4.tcp_sock import TcpSock, tcp_loss_state
+from afinet.net.ipv4.tcp_sock import TcpSock, tcp_cold, tcp_loss_state
 from afinet.uapi.errno import ETIMEDOUT
 from afinet.uapi.snmp import (
     LINUX_MIB_DELAYEDACKLOCKED,
@@ -336,9 +336,10 @@ def tcp_clamp_rto_to_user_timeout(sk: TcpSock) -> int:
 
 def tcp_clamp_probe0_to_user_timeout(sk: TcpSock, when: int) -> int:
     user_timeout = tcp_user_timeout(sk)
-    if user_timeout == 0 or sk.icsk_probes_tstamp == 0:
+    probes_tstamp = 0 if sk.tcp_cold is None else sk.tcp_cold.icsk_probes_tstamp
+    if user_timeout == 0 or probes_tstamp == 0:
         return when
-    elapsed = max(sk.kernel.now - sk.icsk_probes_tstamp, 0)
+    elapsed = max(sk.kernel.now - probes_tstamp, 0)
     remaining = user_timeout - elapsed
     if remaining <= 0:
         remaining = sk.kernel.tick_nsec
@@ -470,14 +471,16 @@ def tcp_probe_timer(sk: TcpSock) -> None:
     skb = tcp_send_head(sk)
     if sk.packets_out or skb is None:
         sk.icsk_probes_out = 0
-        sk.icsk_probes_tstamp = 0
+        if sk.tcp_cold is not None:
+            sk.tcp_cold.icsk_probes_tstamp = 0
         return
     # RFC 1122, 4.2.2.17: the connection stays open as long as the peer answers, unless the user said otherwise.
     user_timeout = tcp_user_timeout(sk)
     now = sk.kernel.now
-    if not sk.icsk_probes_tstamp:
-        sk.icsk_probes_tstamp = now
-    elif user_timeout and now - sk.icsk_probes_tstamp >= user_timeout:
+    cold = tcp_cold(sk)
+    if not cold.icsk_probes_tstamp:
+        cold.icsk_probes_tstamp = now
+    elif user_timeout and now - cold.icsk_probes_tstamp >= user_timeout:
         tcp_write_err(sk)
         return
     max_probes = sk.sk_net.ipv4.sysctl_tcp_retries2
