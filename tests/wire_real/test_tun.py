@@ -337,6 +337,35 @@ def test_a_signal_in_the_middle_of_a_stream_ends_it_at_once_and_in_order(namespa
     assert status == -number
 
 
+@pytest.mark.parametrize("ending", ["sys.exit(3)", "os.kill(os.getpid(), signal.SIGTERM)"])
+def test_threads_that_wait_when_the_process_ends_say_nothing(namespace: Namespace, ending: str) -> None:
+    text = f"""
+        import os, signal, socket, sys, threading
+        def serve(c):
+            while c.recv(100):
+                pass
+            print("not reached")
+        listener = socket.create_server(("", 7))
+        for _ in range(20):
+            threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+        {ending}
+    """
+    process = namespace.up("--tun", "afi0", "--address", f"{AFINET}/24", *program(text))
+    clients: list[socket.socket] = []
+    end = time.monotonic() + 20
+    while len(clients) < 20 and time.monotonic() < end:
+        with namespace.inside():
+            try:
+                clients.append(socket.create_connection((AFINET, 7), 5))
+            except OSError:
+                time.sleep(0.05)  # it is not there yet
+    for c in clients:
+        with c:
+            c.settimeout(5)
+            assert c.recv(1) == b""
+    assert finish(process) == (3 if "exit" in ending else -signal.SIGTERM, "", "")
+
+
 def test_a_child_of_a_fork_takes_no_packet_away(namespace: Namespace) -> None:
     text = """
         import os, socket, subprocess, sys, time

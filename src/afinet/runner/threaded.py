@@ -467,6 +467,14 @@ class ThreadedRunner:
         finally:
             self.release()
 
+    def vanish(self) -> None:
+        """The process has ended: of its threads only the main one, which sees to the end, returns from this. With the lock held."""
+        if _get_ident() != self.main:
+            self.release()
+            gate = _allocate_lock()
+            gate.acquire()
+            gate.acquire()
+
     def exit(self, task: Task) -> None:
         """The process ends: its descriptors are closed, as at the end of any process."""
         self.acquire()
@@ -475,6 +483,12 @@ class ThreadedRunner:
                 self.forget(fd)
             # Calls that wait in daemon threads, or that a signal has interrupted, hold files; they end with the process.
             self.exited = True
+            # Whoever led does so no more: a daemon thread, in a poll that is left to it, or this one, if a signal ends the process.
+            self.leader = None
+            self.polling = None
+            self.foreground = Poller()
+            for fd, events in self.polled.items():
+                self.foreground.poll.register(fd, events)
             files = [file for file in task.files.fd if file is not None]
             for file in files:
                 file.f_count = files.count(file)
@@ -487,8 +501,6 @@ class ThreadedRunner:
         """Drive until all that was sent is acknowledged, `limit` ns at most. Says whether it is."""
         end = self.now() + limit
         self.acquire()
-        # Whoever led does so no more: a daemon thread, or this one, interrupted by the signal that ends the process.
-        self.leader = None
         try:
             while unacknowledged(self.kernel):
                 now = self.now()
@@ -622,6 +634,10 @@ class RealTask:
         except BaseException:
             self.runner.give_up(iocb)
             raise
+        if self.runner.exited:
+            self.runner.acquire()
+            self.runner.vanish()
+            self.runner.release()
 
     def _wait(self, iocb: Kiocb) -> None:
         runner = self.runner
@@ -692,6 +708,8 @@ def _locked(runner: ThreadedRunner, function: Callable[..., Any], at: int, closi
             runner.deferred.append((call_now, args))
             return 0
         acquire()
+        if runner.exited:
+            runner.vanish()
         try:
             return call_now(*args)
         finally:
