@@ -92,7 +92,7 @@ test:
 
 # Real time and the running kernel: one test after the other, on a machine that is not busy.
 wire: $(DEV)/.done
-	@AFINET_PURE=1 $(DEV)/bin/pytest -m wire tests/wire_real
+	@AFINET_PURE=1 $(DEV)/bin/pytest -m wire tests/runner tests/wire_real
 
 demo: $(FAST)/.done
 	@$(FAST)/bin/afinet run examples/quickstart.py

@@ -187,15 +187,16 @@ class Kernel:
                     if timer is None:
                         break
                     # Timers are softirq work: bottom halves are off while one runs, what it raises runs after it.
-                    self.softirq_count = 1
-                    timer.function()
-                    self.softirq_count = 0
+                    self.softirq_count += 1
+                    try:
+                        timer.function()
+                    finally:
+                        self.softirq_count -= 1
                     if self.softirq_pending:
                         do_softirq(self)
                 self._deadline = timers.next_expiry()
         finally:
             # A timer or a handler that a user added may raise: that is his, the next call is ours.
-            self.softirq_count = 0
             self.running = False
         return self._deadline
 
