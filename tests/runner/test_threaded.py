@@ -28,9 +28,9 @@ from afinet.uapi.sockaddr import pack_sockaddr_in
 from afinet.uapi.socket import AF_INET, SHUT_WR, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM
 from tests.leaks import start_kernel
 from tests.net.core.devices import init_net
+from tests.net.ipv4.iphost import addr
 
 pytestmark = pytest.mark.wire
-from tests.net.ipv4.iphost import addr
 
 A, B = addr("10.0.0.1"), addr("10.0.0.2")
 LIMIT = 20.0  # seconds, for a test that hangs
