@@ -23,10 +23,8 @@ TRACEPOINTS: Final = (
     "tcp:tcp_send_reset",
     "tcp:tcp_receive_reset",
     "tcp:tcp_destroy_sock",
-    "tcp:tcp_probe",
     "tcp:tcp_cong_state_set",
     "skb:kfree_skb",
-    "skb:consume_skb",
     "net:net_dev_queue",
     "net:net_dev_xmit",
     "net:netif_rx",
@@ -52,7 +50,6 @@ class Trace:
 
     __slots__ = (
         "_probes",
-        "consume_skb",
         "fib_table_lookup",
         "inet_sk_error_report",
         "inet_sock_set_state",
@@ -67,7 +64,6 @@ class Trace:
         "sock_rcvqueue_full",
         "tcp_cong_state_set",
         "tcp_destroy_sock",
-        "tcp_probe",
         "tcp_receive_reset",
         "tcp_retransmit_skb",
         "tcp_retransmit_synack",
@@ -87,10 +83,8 @@ class Trace:
         self.tcp_send_reset: bool = False
         self.tcp_receive_reset: bool = False
         self.tcp_destroy_sock: bool = False
-        self.tcp_probe: bool = False
         self.tcp_cong_state_set: bool = False
         self.kfree_skb: bool = False
-        self.consume_skb: bool = False
         self.net_dev_queue: bool = False
         self.net_dev_xmit: bool = False
         self.netif_rx: bool = False
