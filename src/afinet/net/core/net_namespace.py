@@ -44,14 +44,11 @@ class NetnsCore:
 
     __slots__ = (
         "sysctl_default_qdisc",
-        "sysctl_max_skb_frags",
         "sysctl_netdev_budget",
         "sysctl_netdev_max_backlog",
-        "sysctl_optmem_max",
         "sysctl_rmem_default",
         "sysctl_rmem_max",
         "sysctl_somaxconn",
-        "sysctl_tstamp_allow_data",
         "sysctl_txrehash",
         "sysctl_wmem_default",
         "sysctl_wmem_max",
@@ -63,11 +60,8 @@ class NetnsCore:
         self.sysctl_rmem_max: int = 4 << 20
         self.sysctl_wmem_default: int = 212992
         self.sysctl_wmem_max: int = 4 << 20
-        self.sysctl_optmem_max: int = 131072
         self.sysctl_netdev_max_backlog: int = 1000
         self.sysctl_netdev_budget: int = 300
-        self.sysctl_max_skb_frags: int = 17
-        self.sysctl_tstamp_allow_data: int = 1
         self.sysctl_txrehash: int = 1
         self.sysctl_default_qdisc: str = "pfifo_fast"
 

@@ -72,8 +72,6 @@ class NetnsIpv4:
         self.sysctl_icmp_errors_use_inbound_ifaddr: int = 0
         # igmp
         self.sysctl_igmp_max_memberships: int = 20
-        self.sysctl_igmp_max_msf: int = 10
-        self.sysctl_igmp_qrv: int = 2
         # tcp
         self.sysctl_tcp_mem: list[int] = [188_130, 250_842, 376_260]  # pages; a machine of 16 GiB
         self.sysctl_tcp_rmem: list[int] = [4096, 131072, 33554432]
@@ -95,7 +93,6 @@ class NetnsIpv4:
         self.sysctl_tcp_syn_linear_timeouts: int = 4
         self.sysctl_tcp_synack_retries: int = 5
         self.sysctl_tcp_syncookies: int = 1
-        self.sysctl_tcp_migrate_req: int = 0
         self.sysctl_tcp_retries1: int = 3
         self.sysctl_tcp_retries2: int = 15
         self.sysctl_tcp_orphan_retries: int = 0
@@ -116,9 +113,6 @@ class NetnsIpv4:
         self.sysctl_tcp_frto: int = 2
         self.sysctl_tcp_thin_linear_timeouts: int = 0
         self.sysctl_tcp_slow_start_after_idle: int = 1
-        self.sysctl_tcp_no_metrics_save: int = 0
-        self.sysctl_tcp_no_ssthresh_metrics_save: int = 1
-        self.sysctl_tcp_nometrics_save: int = 0
         self.sysctl_tcp_autocorking: int = 1
         self.sysctl_tcp_limit_output_bytes: int = 4 * 1048576
         self.sysctl_tcp_challenge_ack_limit: int = 0x7FFFFFFF
@@ -133,28 +127,18 @@ class NetnsIpv4:
         self.sysctl_tcp_mtu_probing: int = 0
         self.sysctl_tcp_base_mss: int = 1024
         self.sysctl_tcp_min_snd_mss: int = 48
-        self.sysctl_tcp_mtu_probe_floor: int = 48
-        self.sysctl_tcp_probe_threshold: int = 8
-        self.sysctl_tcp_probe_interval: int = 600
         self.sysctl_tcp_notsent_lowat: int = 0xFFFFFFFF
         self.sysctl_tcp_min_rtt_wlen: int = 300
         self.sysctl_tcp_comp_sack_delay_ns: int = 1_000_000
-        self.sysctl_tcp_comp_sack_slack_ns: int = 100_000
         self.sysctl_tcp_comp_sack_nr: int = 44
         self.sysctl_tcp_reflect_tos: int = 0
         self.sysctl_tcp_pingpong_thresh: int = 1
         self.sysctl_tcp_rto_min_us: int = 200_000
         self.sysctl_tcp_rto_max_ms: int = 120_000
         self.sysctl_tcp_backlog_ack_defer: int = 1
-        self.sysctl_tcp_fastopen: int = 1
-        self.sysctl_tcp_fastopen_blackhole_timeout: int = 0
-        self.sysctl_tcp_plb_enabled: int = 0
         self.sysctl_tcp_shrink_window: int = 0
-        self.sysctl_tcp_l3mdev_accept: int = 0
         # udp
         self.sysctl_udp_rmem_min: int = 4096
         self.sysctl_udp_wmem_min: int = 4096
         self.sysctl_udp_mem: list[int] = [376_260, 501_684, 752_520]
-        self.sysctl_udp_l3mdev_accept: int = 0
         # raw
-        self.sysctl_raw_l3mdev_accept: int = 0

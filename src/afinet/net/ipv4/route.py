@@ -9,7 +9,7 @@ namespace's `rt_genid` stands still: any change of routes, addresses or devices 
 a route asks again. What the network tells about single destinations behind a next hop (path MTUs, redirects) are its exceptions
 (FibNhException), which have routes of their own.
 
-struct rtable itself, its MTU and its validity are in rtable.py (import this module first). The route of packets for ourselves is
+struct rtable itself, its MTU and its validity are in rtable.py. The route of packets for ourselves is
 looked up once for each destination and generation (`RouteState.input_local`): the result depends on nothing else while there are
 no policy rules. Sources are validated for each packet.
 

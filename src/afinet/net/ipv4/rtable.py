@@ -12,7 +12,6 @@ from afinet.kernel.time import NSEC_PER_SEC
 from afinet.net.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED
 from afinet.net.core.dst import DST_OBSOLETE_FORCE_CHK, DstEntry
 from afinet.net.core.skbuff import kfree_skb_reason
-from afinet.net.ipv4 import ip_forward, ip_input, ip_output, route
 from afinet.uapi.if_ import IFF_LOOPBACK
 from afinet.uapi.in_route import RTCF_LOCAL
 from afinet.uapi.rtnetlink import RTAX_ADVMSS, RTAX_LOCK, RTAX_MTU
@@ -222,3 +221,6 @@ def ip_dst_mtu_maybe_forward(rt: Rtable, forwarding: bool) -> int:
     if not forwarding or ip_mtu_locked(rt) or rt.net.ipv4.sysctl_ip_fwd_use_pmtu:
         return rt.mtu()
     return ip_route_mtu(rt)
+
+# Last, since route.py takes names from here while it is being imported itself, whichever of the two comes first.
+from afinet.net.ipv4 import ip_forward, ip_input, ip_output, route  # noqa: E402

@@ -231,12 +231,8 @@ def ip_table(v4: NetnsIpv4) -> list[CtlTable]:
         CtlTable("icmp_msgs_per_sec", v4, "sysctl_icmp_msgs_per_sec", 0),
         CtlTable("icmp_msgs_burst", v4, "sysctl_icmp_msgs_burst", 0),
         CtlTable("igmp_max_memberships", v4, "sysctl_igmp_max_memberships"),
-        CtlTable("igmp_max_msf", v4, "sysctl_igmp_max_msf"),
-        CtlTable("igmp_qrv", v4, "sysctl_igmp_qrv", 1),
         CtlTable("udp_rmem_min", v4, "sysctl_udp_rmem_min", 1),
         CtlTable("udp_wmem_min", v4, "sysctl_udp_wmem_min", 1),
-        CtlTable("udp_l3mdev_accept", v4, "sysctl_udp_l3mdev_accept", 0, 1),
-        CtlTable("raw_l3mdev_accept", v4, "sysctl_raw_l3mdev_accept", 0, 1),
     ]
 
 
@@ -261,7 +257,6 @@ def tcp_table(v4: NetnsIpv4) -> list[CtlTable]:
         CtlTable("tcp_syn_linear_timeouts", v4, "sysctl_tcp_syn_linear_timeouts", 0, MAX_TCP_SYNCNT),
         CtlTable("tcp_synack_retries", v4, "sysctl_tcp_synack_retries", 0, U8_MAX),
         CtlTable("tcp_syncookies", v4, "sysctl_tcp_syncookies", 0, U8_MAX),
-        CtlTable("tcp_migrate_req", v4, "sysctl_tcp_migrate_req", 0, 1),
         CtlTable("tcp_retries1", v4, "sysctl_tcp_retries1", 0, U8_MAX),
         CtlTable("tcp_retries2", v4, "sysctl_tcp_retries2", 0, U8_MAX),
         CtlTable("tcp_orphan_retries", v4, "sysctl_tcp_orphan_retries", 0, U8_MAX),
@@ -281,8 +276,6 @@ def tcp_table(v4: NetnsIpv4) -> list[CtlTable]:
         CtlTable("tcp_frto", v4, "sysctl_tcp_frto", 0, U8_MAX),
         CtlTable("tcp_thin_linear_timeouts", v4, "sysctl_tcp_thin_linear_timeouts", 0, U8_MAX),
         CtlTable("tcp_slow_start_after_idle", v4, "sysctl_tcp_slow_start_after_idle", 0, U8_MAX),
-        CtlTable("tcp_no_metrics_save", v4, "sysctl_tcp_no_metrics_save", 0, U8_MAX),
-        CtlTable("tcp_no_ssthresh_metrics_save", v4, "sysctl_tcp_no_ssthresh_metrics_save", 0, 1),
         CtlTable("tcp_autocorking", v4, "sysctl_tcp_autocorking", 0, 1),
         CtlTable("tcp_limit_output_bytes", v4, "sysctl_tcp_limit_output_bytes"),
         CtlTable("tcp_challenge_ack_limit", v4, "sysctl_tcp_challenge_ack_limit"),
@@ -295,23 +288,16 @@ def tcp_table(v4: NetnsIpv4) -> list[CtlTable]:
         CtlTable("tcp_mtu_probing", v4, "sysctl_tcp_mtu_probing", 0, U8_MAX),
         CtlTable("tcp_base_mss", v4, "sysctl_tcp_base_mss"),
         CtlTable("tcp_min_snd_mss", v4, "sysctl_tcp_min_snd_mss", 48, 65535),
-        CtlTable("tcp_mtu_probe_floor", v4, "sysctl_tcp_mtu_probe_floor", 48, 65535),
-        CtlTable("tcp_probe_threshold", v4, "sysctl_tcp_probe_threshold"),
-        CtlTable("tcp_probe_interval", v4, "sysctl_tcp_probe_interval", 0, UINT_MAX // 1000),
         CtlTable("tcp_notsent_lowat", v4, "sysctl_tcp_notsent_lowat", 0, UINT_MAX),
         CtlTable("tcp_min_rtt_wlen", v4, "sysctl_tcp_min_rtt_wlen", 0, ONE_DAY_SECS),
         CtlTable("tcp_comp_sack_delay_ns", v4, "sysctl_tcp_comp_sack_delay_ns", 0, LONG_MAX),
-        CtlTable("tcp_comp_sack_slack_ns", v4, "sysctl_tcp_comp_sack_slack_ns", 0, LONG_MAX),
         CtlTable("tcp_comp_sack_nr", v4, "sysctl_tcp_comp_sack_nr", 0, U8_MAX),
         CtlTable("tcp_reflect_tos", v4, "sysctl_tcp_reflect_tos", 0, 1),
         CtlTable("tcp_rto_min_us", v4, "sysctl_tcp_rto_min_us", 1),
         CtlTable("tcp_rto_max_ms", v4, "sysctl_tcp_rto_max_ms", 1000, TCP_RTO_MAX_MSEC),
         CtlTable("tcp_backlog_ack_defer", v4, "sysctl_tcp_backlog_ack_defer", 0, 1),
         CtlTable("tcp_pingpong_thresh", v4, "sysctl_tcp_pingpong_thresh", 1, U8_MAX),
-        CtlTable("tcp_fastopen", v4, "sysctl_tcp_fastopen"),
-        CtlTable("tcp_fastopen_blackhole_timeout_sec", v4, "sysctl_tcp_fastopen_blackhole_timeout", 0),
         CtlTable("tcp_shrink_window", v4, "sysctl_tcp_shrink_window", 0, 1),
-        CtlTable("tcp_l3mdev_accept", v4, "sysctl_tcp_l3mdev_accept", 0, 1),
     ]
 
 
