@@ -3,6 +3,7 @@
     python -m tests.parity.linux_oracle MODULE [FUNCTION [WAIT_MS]]
 
 FUNCTION is the one of MODULE that gives the programs, all_programs by default; "-" reads a list of names from standard input.
+A MODULE with a run_program of its own speaks the language of file_programs.py, which asks for more calls.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import sys
 
 from tests.parity.linux_calls import LinuxCalls
+from tests.parity.linux_files import LinuxFiles
 from tests.parity.programs import run_program
 
 
@@ -22,8 +24,10 @@ def main() -> None:
     programs = module.all_programs() if function == "-" else getattr(module, function)()
     if function == "-":
         programs = {name: programs[name] for name in json.load(sys.stdin)}
-    calls = LinuxCalls(wait_ms)
-    json.dump({name: run_program(calls, program) for name, program in programs.items()}, sys.stdout)
+    own = vars(module).get("run_program")
+    run = own or run_program
+    calls = LinuxFiles(wait_ms) if own else LinuxCalls(wait_ms)
+    json.dump({name: run(calls, program) for name, program in programs.items()}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select as host_select
 import socket as host_socket
 import struct
 import sys
@@ -15,7 +16,9 @@ import pytest
 
 from afinet import Host, Network, socket
 from afinet.runner.virtual import FD_BASE
-from afinet.stdlib import _socket, select
+from afinet.stdlib import _socket, _thread, select, time
+
+epoll: Any = vars(select).get("epoll")
 
 
 class World:
@@ -322,8 +325,71 @@ def test_select_waits_in_virtual_time_and_finds_the_ready_one(world: World) -> N
     world.run(client)
 
 
-def test_there_is_no_epoll_so_that_selectors_use_poll() -> None:
-    assert not hasattr(select, "epoll")
+@pytest.mark.skipif(not hasattr(host_select, "epoll"), reason="where the host has no epoll, selectors use poll")
+def test_epoll_waits_in_virtual_time_and_finds_the_ready_one(world: World) -> None:
+    def client() -> None:
+        one, two = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        with one, two, epoll() as ep:
+            two.bind(("", 2))
+            ep.register(one, host_select.EPOLLIN)
+            ep.register(two.fileno(), host_select.EPOLLIN)
+            began = world.net.now
+            assert ep.poll(0.0001) == []
+            assert world.net.now - began == pytest.approx(0.001)  # whole milliseconds, as CPython
+            one.sendto(b"x", ("localhost", 2))
+            assert ep.poll() == [(two.fileno(), host_select.EPOLLIN)]
+            assert select.select([ep], [], [], 0) == ([ep], [], [])
+            ep.modify(two, host_select.EPOLLOUT)
+            ep.unregister(one)
+            assert ep.poll(1, maxevents=1) == [(two.fileno(), host_select.EPOLLOUT)]
+            two.close()
+            assert ep.poll(0) == []  # what is closed is forgotten
+            for call, number in ((lambda: ep.unregister(one), errno.ENOENT), (lambda: ep.register(ep), errno.EINVAL)):
+                with pytest.raises(OSError) as e:
+                    call()
+                assert e.value.errno == number
+            with pytest.raises(ValueError, match="host's own"):
+                ep.register(0)
+            with pytest.raises(ValueError, match="maxevents must be greater than 0, got 0"):
+                ep.poll(0, 0)
+        assert ep.closed
+        with pytest.raises(ValueError, match="closed epoll"):
+            ep.poll(0)
+        with pytest.raises(ValueError, match="sizehint"):
+            epoll(0)
+
+    world.run(client)
+    outside = epoll()
+    assert isinstance(outside, host_select.epoll)
+    outside.close()
+
+
+@pytest.mark.skipif(not hasattr(host_select, "epoll"), reason="the host has no epoll")
+def test_of_two_tasks_that_wait_in_one_epoll_each_event_wakes_one(world: World) -> None:
+    log: list[tuple[int, int]] = []
+
+    def client() -> None:
+        socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+        ep = epoll()
+        for port, s in enumerate(socks, 10):
+            s.bind(("", port))
+            ep.register(s, host_select.EPOLLIN | host_select.EPOLLET)
+
+        def wait(n: int) -> None:
+            for fd, _ in ep.poll():
+                log.append((n, fd - socks[0].fileno()))
+
+        for n in range(2):
+            _thread.start_new_thread(wait, (n,))
+        time.sleep(1)
+        socks[0].sendto(b"x", ("localhost", 11))
+        time.sleep(1)
+        assert log == [(0, 1)]
+        socks[0].sendto(b"x", ("localhost", 10))
+        time.sleep(1)
+
+    world.run(client)
+    assert log == [(0, 1), (1, 0)]
 
 
 # -- datagrams, options, messages ----------------------------------------------------------------------------------------------

@@ -48,15 +48,25 @@ SETFL_MASK: Final = O_APPEND | O_NONBLOCK  # of Linux's also O_DIRECT, O_NOATIME
 FIRST_FD: Final = 3
 
 
+class FileLink:
+    """Something that knows a file without holding it (an epitem on `f_ep`), and has to let go of it when it ends."""
+
+    __slots__ = ()
+
+    def file_released(self) -> None:
+        raise NotImplementedError
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class File:
     """struct file and its operations. Errors are -errno; what must wait answers -EIOCBQUEUED as its iocb says."""
 
-    __slots__ = ("f_count", "f_flags", "f_mode")
+    __slots__ = ("f_count", "f_ep", "f_flags", "f_mode")
 
     def __init__(self, flags: int) -> None:
         self.f_flags: i32 = flags
         self.f_count: i32 = 1
+        self.f_ep: list[FileLink] | None = None  # the epolls that watch this file (fs/eventpoll.py); never an empty list
         accmode = flags & O_ACCMODE
         if accmode == O_RDONLY:
             self.f_mode: i16 = FMODE_READ
@@ -77,6 +87,10 @@ class File:
         """The poll mask now. Before looking, append to `queues` the wait queues that will tell of a change, each with the events
         that it tells of, 0 for all. None: nobody is going to wait."""
         return DEFAULT_POLLMASK
+
+    def can_poll(self) -> bool:
+        """Whether readiness means anything: that of a regular file does not, and epoll refuses it."""
+        return True
 
     def ioctl(self, task: Task, cmd: int, arg: bytes) -> tuple[int, bytes]:
         """(0, a number, or -errno; what is written back to `arg`)."""
@@ -112,6 +126,10 @@ def fput(file: File, iocb: Kiocb) -> int:
     file.f_count -= 1
     if file.f_count:
         return 0
+    links = file.f_ep
+    if links is not None:
+        for link in links[:]:
+            link.file_released()
     return file.release(iocb)
 
 
@@ -145,6 +163,15 @@ def iocb_release(iocb: Kiocb) -> None:
         if file.f_count == 0:
             file.f_count = 1  # a close() that lingered
         fput_nowait(file)
+
+
+def fput_light(iocb: Kiocb, file: File, err: int) -> int:
+    """The end of a try: keep the file if the call is going to wait, let it go if it is over. Returns `err`."""
+    if err == -EIOCBQUEUED:
+        iocb_hold(iocb, file)
+    elif iocb.ki_filp is not None:
+        iocb_release(iocb)
+    return err
 
 
 # -- descriptors -----------------------------------------------------------------------------------------------------------

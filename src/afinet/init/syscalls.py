@@ -6,16 +6,16 @@ up without an answer, `abandon` it. Lists of bytes are pieces, in order, shared 
 
 `Kernel.current` is the calling task from entry to exit; softirqs raised in the call run at the exit.
 
-Left out: sendmmsg and recvmmsg (callers loop), splice and sendfile, epoll.
+Left out: sendmmsg and recvmmsg (callers loop), splice and sendfile.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from afinet.fs import eventpoll, ioctl, select
 from afinet.fs import file as fs_file
-from afinet.fs import ioctl, select
-from afinet.fs.file import FMODE_READ, FMODE_WRITE, fdget, iocb_release
+from afinet.fs.file import FMODE_READ, FMODE_WRITE, fdget, fput_light, iocb_release
 from afinet.kernel.softirq import do_softirq
 from afinet.net import socket
 from afinet.net.core.net_namespace import copy_net_ns
@@ -164,7 +164,7 @@ def sys_read(task: Task, iocb: Kiocb, fd: int, count: int) -> tuple[int, list[by
         return -EINVAL, []
     syscall_enter(task)
     n, pieces = file.read(iocb, count)
-    return syscall_exit(task, socket.fput_light(iocb, file, n)), pieces
+    return syscall_exit(task, fput_light(iocb, file, n)), pieces
 
 
 def sys_write(task: Task, iocb: Kiocb, fd: int, data: bytes) -> int:
@@ -175,7 +175,7 @@ def sys_write(task: Task, iocb: Kiocb, fd: int, data: bytes) -> int:
         if file is None or not file.f_mode & FMODE_WRITE:
             return -EBADF
     syscall_enter(task)
-    return syscall_exit(task, socket.fput_light(iocb, file, file.write(iocb, data)))
+    return syscall_exit(task, fput_light(iocb, file, file.write(iocb, data)))
 
 
 def sys_close(task: Task, iocb: Kiocb, fd: int) -> int:
@@ -223,6 +223,24 @@ def sys_select(
     syscall_enter(task)
     n, r, w, x = select.do_select(task, iocb, readfds, writefds, exceptfds, timeout)
     return syscall_exit(task, n), r, w, x
+
+
+def sys_epoll_create1(task: Task, flags: int) -> int:
+    """A descriptor or -errno."""
+    return eventpoll.do_epoll_create(task, flags)
+
+
+def sys_epoll_ctl(task: Task, epfd: int, op: int, fd: int, events: int, data: int) -> int:
+    """`data` (64 bits) is what epoll_wait gives back with the events of `fd`."""
+    syscall_enter(task)
+    return syscall_exit(task, eventpoll.do_epoll_ctl(task, epfd, op, fd, events, data))
+
+
+def sys_epoll_wait(task: Task, iocb: Kiocb, epfd: int, maxevents: int, timeout: int) -> tuple[int, list[tuple[int, int]]]:
+    """`timeout` is in ns, negative for ever, as that of epoll_pwait2(2). (how many or -errno, (events, data) each)."""
+    syscall_enter(task)
+    n, events = eventpoll.do_epoll_wait(task, iocb, epfd, maxevents, timeout)
+    return syscall_exit(task, n), events
 
 
 # -- the process -----------------------------------------------------------------------------------------------------------

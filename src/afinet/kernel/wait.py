@@ -4,7 +4,8 @@ Nothing below the runners sleeps. An operation finishes, or records in its `Kioc
 the runner puts an entry on that wait queue, waits for it or for the deadline, and calls the operation again with the same Kiocb,
 in which its progress lives.
 
-Waiters are first in, first out. A wake-up carries the poll mask of what happened; an entry not interested stays.
+Waiters are first in, first out, the exclusive ones behind all others: a wake-up that ends at an exclusive waiter has told everybody
+else. It carries the poll mask of what happened; an entry not interested stays.
 """
 
 from __future__ import annotations
@@ -46,10 +47,25 @@ class WaitQueueHead:
 
 
 def add_wait_queue(wq: WaitQueueHead, entry: WaitQueueEntry) -> None:
+    """Behind those of its kind; who waits exclusively, behind all."""
+    entries = wq.entries
+    if entries is None:
+        wq.entries = [entry]
+        return
+    at = len(entries)
+    if not entry.flags & WQ_FLAG_EXCLUSIVE:
+        while at and entries[at - 1].flags & WQ_FLAG_EXCLUSIVE:
+            at -= 1
+    entries.insert(at, entry)
+
+
+def add_wait_queue_first(wq: WaitQueueHead, entry: WaitQueueEntry) -> None:
+    """In front of all: Linux's own place for who waits not exclusively. It matters where waking leaves an order behind, as in
+    the ready list of an epoll."""
     if wq.entries is None:
         wq.entries = [entry]
     else:
-        wq.entries.append(entry)
+        wq.entries.insert(0, entry)
 
 
 def remove_wait_queue(wq: WaitQueueHead, entry: WaitQueueEntry) -> None:

@@ -20,11 +20,10 @@ from afinet.fs.file import (
     close_fd_get_file,
     fd_install,
     fdget,
+    fput_light,
     fput_nowait,
     get_unused_fd_flags,
     has_unused_fd,
-    iocb_hold,
-    iocb_release,
 )
 from afinet.kernel.time import NSEC_PER_SEC, NSEC_PER_USEC
 from afinet.kernel.wait import Kiocb, WaitQueueHead
@@ -390,15 +389,6 @@ def sockfd_lookup_iocb(task: Task, iocb: Kiocb, fd: int) -> tuple[int, SocketFil
     if isinstance(file, SocketFile):
         return 0, file
     return -ENOTSOCK, None
-
-
-def fput_light(iocb: Kiocb, file: File, err: int) -> int:
-    """The end of a try: keep the file if the call is going to wait, let it go if it is over. Returns `err`."""
-    if err == -EIOCBQUEUED:
-        iocb_hold(iocb, file)
-    elif iocb.ki_filp is not None:
-        iocb_release(iocb)
-    return err
 
 
 def move_addr_to_kernel(uaddr: bytes) -> int:

@@ -304,7 +304,7 @@ class socket(_Real):
 
     def _close(self, fd: int) -> int:
         task = self._enter()
-        return _finish_close(task, fd)
+        return finish_close(task, fd)
 
     def shutdown(self, how: int, /) -> None:
         if self._task is None:
@@ -623,7 +623,7 @@ class socket(_Real):
 SocketType = socket
 
 
-def _finish_close(task: Task, fd: int) -> int:
+def finish_close(task: Task, fd: int) -> int:
     """close(2), which waits only for SO_LINGER. Outside of a task nobody can wait: the rest goes on by itself."""
     me = current_task()
     iocb = Kiocb()
@@ -685,7 +685,7 @@ def close(fd: int, /) -> None:
     if me is None or (own := own_fd(me, fd)) == -1:
         _real.close(fd)
         return
-    err = _finish_close(me.process, own)
+    err = finish_close(me.process, own)
     if err < 0 and err != -ECONNRESET:
         raise os_error(err)
 

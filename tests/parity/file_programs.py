@@ -1,0 +1,275 @@
+"""The programs of test_file_parity.py: epoll stories, pipes, splice and sendfile, many messages at once, the MSG_ flags.
+
+A step is (call, arguments...), the call a method of LinuxFiles and AfinetFiles. "@s" stands for the descriptor that an earlier step
+left under the name s; a last argument "=s" leaves the descriptor that this step answers there ("=r,w" for two).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.parity.programs import KINDS, MSG_DONTWAIT, MSG_OOB, SOCK_NONBLOCK, i32, sa, show_err
+
+Step = tuple[Any, ...]
+Program = list[Step]
+
+LO = "127.0.0.1"
+SOL_SOCKET, SO_REUSEADDR, SO_LINGER = 1, 2, 13
+ADD, DEL, MOD = 1, 2, 3
+IN, PRI, OUT, ERR, HUP, RDNORM, WRNORM, RDHUP = 1, 2, 4, 8, 0x10, 0x40, 0x100, 0x2000
+ET, ONESHOT, WAKEUP, EXCLUSIVE = 1 << 31, 1 << 30, 1 << 29, 1 << 28
+ALL = IN | PRI | OUT | RDHUP | RDNORM | WRNORM
+
+
+def show(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex() if len(value) <= 64 else f"{value[:16].hex()}..{len(value)}"
+    if isinstance(value, (list, tuple)):
+        return [show(v) for v in value]
+    return value
+
+
+def run_program(calls: Any, program: Program) -> list[Any]:
+    """What every step answered. Descriptors are only said to be there."""
+    fds: dict[str, int] = {}
+    out: list[Any] = []
+    for step in program:
+        call = step[0]
+        args: list[Any] = [fds.get(a[1:], -1) if isinstance(a, str) and a[:1] == "@" else a for a in step[1:]]
+        names = args.pop()[1:].split(",") if args and isinstance(args[-1], str) and args[-1][:1] == "=" else []
+        if call == "socket":
+            type, protocol = KINDS[args[0]]
+            answer: Any = calls.socket(args[1] if len(args) > 1 else 0, 2, type | SOCK_NONBLOCK, protocol)
+        else:
+            answer = getattr(calls, call)(*args)
+        first = answer[0] if isinstance(answer, tuple) else answer
+        if names and first >= 0:
+            found = [answer] if len(names) == 1 else answer[1:]
+            for name, fd in zip(names, found, strict=True):
+                fds[name] = fd
+            out.append("fd")
+        elif isinstance(answer, tuple):
+            out.append([show_err(first), *show(answer[1:])] if not names else show_err(first))
+        else:
+            out.append(show_err(answer))
+        if call == "close" and answer == 0:
+            name = step[1][1:]
+            fds.pop(name, None)
+    calls.clean(list(fds.values()))
+    return out
+
+
+# -- the pieces ------------------------------------------------------------------------------------------------------------
+
+EPOLL: Program = [("epoll_create1", 0, "=e")]
+LISTENER: Program = [
+    ("socket", "tcp", "=l"),
+    # The programs run one after the other: what a previous one left in TIME_WAIT must not matter.
+    ("setsockopt", "@l", SOL_SOCKET, SO_REUSEADDR, i32(1)),
+    ("bind", "@l", sa(LO, 6101)),
+    ("listen", "@l", 8),
+]
+PAIR: Program = [
+    *LISTENER,
+    ("socket", "tcp", "=s"),
+    ("connect", "@s", sa(LO, 6101)),
+    ("accept4", "@l", SOCK_NONBLOCK, "=c"),
+]
+UDP: Program = [("socket", "udp", "=s"), ("bind", "@s", sa(LO, 6102)), ("socket", "udp", "=c"), ("connect", "@c", sa(LO, 6102))]
+RESET = ("setsockopt", "@c", SOL_SOCKET, SO_LINGER, i32(1) + i32(0))
+
+
+def watch(fd: str, events: int, data: int = 1, ep: str = "@e") -> Step:
+    return ("epoll_ctl", ep, ADD, fd, events, data)
+
+
+def wait(maxevents: int = 10, ep: str = "@e") -> Step:
+    return ("epoll_wait", ep, maxevents)
+
+
+def say(data: bytes, fd: str = "@c") -> Step:
+    return ("sendmsg", fd, data, 0x4000)
+
+
+def hear(size: int = 100, flags: int = MSG_DONTWAIT, fd: str = "@s") -> Step:
+    return ("read", fd, size) if not flags else ("recvmsg", fd, size, flags)
+
+
+# -- epoll -----------------------------------------------------------------------------------------------------------------
+
+# TCP states by how they are reached; what is watched is "@s".
+STATES: dict[str, Program] = {
+    "fresh": [("socket", "tcp", "=s")],
+    "listening": [*LISTENER, ("socket", "tcp", "=s"), ("bind", "@s", sa(LO, 6103)), ("listen", "@s", 4)],
+    "listening with a connection": [
+        ("socket", "tcp", "=s"),
+        ("setsockopt", "@s", SOL_SOCKET, SO_REUSEADDR, i32(1)),
+        ("bind", "@s", sa(LO, 6104)),
+        ("listen", "@s", 4),
+        ("socket", "tcp", "=c"),
+        ("connect", "@c", sa(LO, 6104)),
+    ],
+    "connecting": [("socket", "tcp", "=s"), ("connect", "@s", sa("10.9.0.77", 6101))],
+    "refused": [("socket", "tcp", "=s"), ("connect", "@s", sa(LO, 6109))],
+    "established": PAIR,
+    "established with data": [*PAIR, say(b"data")],
+    "established with urgent data": [*PAIR, ("sendmsg", "@c", b"!", MSG_OOB)],
+    "close-wait": [*PAIR, ("shutdown", "@c", 1)],
+    "close-wait with data": [*PAIR, say(b"data"), ("shutdown", "@c", 1)],
+    "fin-wait-2": [*PAIR, ("shutdown", "@s", 1)],
+    "both closed": [*PAIR, ("shutdown", "@c", 1), ("shutdown", "@s", 1)],
+    "shut-rd": [*PAIR, ("shutdown", "@s", 0)],
+    "shut-rdwr": [*PAIR, ("shutdown", "@s", 2)],
+    "reset": [*PAIR, RESET, ("close", "@c")],
+    "disconnected": [*PAIR, ("connect", "@s", bytes(16))],
+    "udp": UDP,
+    "udp with a datagram": [*UDP, say(b"data")],
+    "udp with an error": [("socket", "udp", "=s"), ("connect", "@s", sa(LO, 6109)), say(b"x", "@s")],
+    "udp shut": [*UDP, ("connect", "@s", sa(LO, 6109)), ("shutdown", "@s", 2)],
+    "an epoll with nothing": [("epoll_create1", 0, "=s")],
+}
+
+
+def epoll_programs() -> dict[str, Program]:
+    p: dict[str, Program] = {}
+    for state, before in STATES.items():
+        for how, bits in {"level": 0, "edge": ET, "oneshot": ONESHOT}.items():
+            p[f"epoll {how}: {state}"] = [*before, *EPOLL, watch("@s", ALL | bits), wait(), wait()]
+        p[f"epoll nothing asked: {state}"] = [*before, *EPOLL, watch("@s", 0), wait()]
+        p[f"epoll exclusive: {state}"] = [*before, *EPOLL, watch("@s", IN | OUT | EXCLUSIVE), wait(), wait()]
+        p[f"epoll watched from the beginning: {state}"] = [
+            *before[:1],
+            *EPOLL,
+            watch("@s" if before[0][-1] == "=s" else "@l", ALL | ET),
+            *before[1:],
+            wait(),
+            wait(),
+        ]
+    # What an edge is: every change while it is watched, in the order of things.
+    for how, bits in {"level": 0, "edge": ET, "oneshot": ONESHOT}.items():
+        p[f"epoll {how}: a conversation"] = [
+            *PAIR, *EPOLL, watch("@s", IN | RDHUP | bits), wait(), say(b"one"), wait(), wait(), say(b"two"), wait(), hear(2),
+            wait(),
+            hear(), wait(), say(b"three"), wait(), ("epoll_ctl", "@e", MOD, "@s", IN | RDHUP | bits, 2), wait(),
+            ("shutdown", "@c", 1), wait(), wait(), hear(), wait(), hear(), wait(), ("close", "@c"), wait(), ("close", "@s"), wait(),
+        ]  # fmt: skip
+        p[f"epoll {how}: connect"] = [
+            *LISTENER, ("socket", "tcp", "=s"), *EPOLL, watch("@s", ALL | bits), wait(), ("connect", "@s", sa(LO, 6101)), wait(),
+            wait(),
+            ("connect", "@s", sa(LO, 6101)), wait(), ("accept4", "@l", SOCK_NONBLOCK, "=c"), wait(), say(b"x"), wait(), RESET,
+            ("close", "@c"), wait(), wait(), ("getsockopt", "@s", SOL_SOCKET, 4, 4), wait(), hear(), wait(),
+        ]  # fmt: skip
+        p[f"epoll {how}: a listener"] = [
+            *LISTENER, *EPOLL, watch("@l", ALL | bits), wait(), *PAIR[4:6], wait(), wait(), ("socket", "tcp", "=t"),
+            ("connect", "@t", sa(LO, 6101)), wait(), ("accept4", "@l", 0, "=c"), wait(), ("accept4", "@l", 0, "=d"), wait(),
+            ("accept4", "@l", 0), wait(), ("shutdown", "@l", 0), wait(), wait(),
+        ]  # fmt: skip
+        p[f"epoll {how}: urgent data"] = [
+            *PAIR, *EPOLL, watch("@s", IN | PRI | bits), say(b"a"), wait(), ("sendmsg", "@c", b"!", MSG_OOB), wait(), wait(),
+            hear(10, MSG_OOB), wait(), hear(), wait(), say(b"b"), wait(), wait(),
+        ]  # fmt: skip
+        p[f"epoll {how}: a full pipe of TCP"] = [
+            *PAIR, ("setsockopt", "@s", SOL_SOCKET, 7, i32(4608)), ("setsockopt", "@c", SOL_SOCKET, 8, i32(2304)), *EPOLL,
+            watch("@s", OUT | bits), wait(), say(bytes(100), "@s"), wait(),
+        ]  # fmt: skip
+    errors: Program = [
+        *PAIR, ("epoll_create1", 1), ("epoll_create1", 0x80000, "=f"), ("fcntl", "@f", 1, 0), ("fcntl", "@f", 3, 0), *EPOLL,
+        ("fcntl", "@e", 1, 0), ("fcntl", "@e", 3, 0), ("read", "@e", 10), ("write", "@e", b"x"), ("ioctl_int", "@e", 0x541B),
+        ("epoll_ctl", "@e", ADD, "@none", IN, 1), ("epoll_ctl", "@none", ADD, "@s", IN, 1), ("epoll_ctl", "@e", ADD, "@e", IN, 1),
+        ("epoll_ctl", "@s", ADD, "@c", IN, 1), ("epoll_ctl", "@s", ADD, "@s", IN, 1), ("epoll_ctl", "@e", 0, "@s", IN, 1),
+        ("epoll_ctl", "@e", 9, "@s", IN, 1), ("epoll_ctl", "@e", DEL, "@s", 0, 0), ("epoll_ctl", "@e", MOD, "@s", IN, 0),
+        watch("@s", IN),
+        watch("@s", OUT), ("epoll_ctl", "@e", MOD, "@s", IN | EXCLUSIVE, 0), ("epoll_ctl", "@e", 9, "@s", IN, 1),
+        ("epoll_ctl", "@e", DEL, "@s", 0, 0), watch("@f", IN | EXCLUSIVE), watch("@c", IN | PRI | EXCLUSIVE),
+        watch("@c", IN | ONESHOT | EXCLUSIVE), watch("@c", IN | RDHUP | EXCLUSIVE), watch("@c", ERR | HUP | ET | EXCLUSIVE),
+        ("epoll_ctl", "@e", MOD, "@c", IN, 0), ("epoll_ctl", "@e", MOD, "@c", IN | EXCLUSIVE, 0), watch("@s", IN | WAKEUP),
+        watch("@l", 0xFFFFFFFF), watch("@l", 0x0FFFFFFF), wait(), ("epoll_ctl", "@e", MOD, "@l", 0xEFFFFFFF, 5), wait(),
+        *[("epoll_wait", fd, n) for fd in ("@e", "@s", "@none") for n in (0, -1, 178956970, 178956971, 1)],
+    ]  # fmt: skip
+    p["epoll errors"] = errors
+    # Files, not descriptors.
+    p["epoll a descriptor that was dupped and closed"] = [
+        *PAIR, *EPOLL, watch("@s", IN, 7), ("dup", "@s", "=d"), watch("@d", IN, 8), say(b"x"), wait(), wait(1), wait(1),
+        ("close", "@s"),
+        wait(), ("epoll_ctl", "@e", DEL, "@d", 0, 0), wait(), ("close", "@d"), wait(),
+    ]  # fmt: skip
+    p["epoll the order of one file under four numbers"] = [
+        *PAIR, *EPOLL, *[("dup", "@s", f"=d{i}") for i in range(3)], watch("@s", IN | ET, 1),
+        *[watch(f"@d{i}", IN | ET, 2 + i) for i in range(3)], say(b"x"), wait(2), wait(2), wait(2), say(b"y"), wait(3), wait(3),
+    ]  # fmt: skip
+    many: Program = [
+        ("setsockopt", "@l", SOL_SOCKET, SO_REUSEADDR, i32(1)), *EPOLL,
+        *[step for i in range(4) for step in (("socket", "tcp", f"=s{i}"), ("connect", f"@s{i}", sa(LO, 6101)),
+                                              ("accept4", "@l", 0, f"=c{i}"), watch(f"@s{i}", IN, i))],
+    ]  # fmt: skip
+    p["epoll the order of the ready list"] = [
+        *LISTENER, *many, say(b"x", "@c2"), say(b"x", "@c0"), say(b"x", "@c3"), wait(), wait(1), wait(1), say(b"x", "@c1"),
+        wait(2), wait(2),
+        hear(10, MSG_DONTWAIT, "@s3"), wait(2), wait(2), ("epoll_ctl", "@e", MOD, "@s0", IN, 9), wait(3), wait(),
+        ("close", "@s2"), wait(),
+    ]  # fmt: skip
+    # Epolls that watch each other.
+    p["epoll nested"] = [
+        *PAIR, *EPOLL, ("epoll_create1", 0, "=f"), watch("@e", IN, 5, "@f"), wait(10, "@f"), watch("@s", IN, 6), wait(10, "@f"),
+        say(b"x"),
+        wait(10, "@f"), ("poll", "@e", 0x7FFF), ("poll", "@f", 0x7FFF), wait(), wait(10, "@f"), hear(), wait(10, "@f"), wait(),
+        say(b"y"),
+        hear(), wait(10, "@f"), ("poll", "@f", 0x7FFF), say(b"z"), ("close", "@e"), wait(10, "@f"),
+    ]  # fmt: skip
+    for bits, how in ((ET, "edge"), (ONESHOT, "oneshot")):
+        p[f"epoll nested, {how} outside"] = [
+            *PAIR, *EPOLL, ("epoll_create1", 0, "=f"), watch("@e", IN | bits, 5, "@f"), watch("@s", IN, 6), say(b"x"),
+            wait(10, "@f"),
+            wait(10, "@f"), wait(), wait(10, "@f"), say(b"y"), wait(10, "@f"), wait(10, "@f"),
+            ("epoll_ctl", "@f", MOD, "@e", IN | bits, 7), wait(10, "@f"),
+        ]  # fmt: skip
+        p[f"epoll nested, {how} inside"] = [
+            *PAIR, *EPOLL, ("epoll_create1", 0, "=f"), watch("@e", IN, 5, "@f"), watch("@s", IN | bits, 6), say(b"x"),
+            wait(10, "@f"),
+            wait(10, "@f"), wait(), wait(10, "@f"), say(b"y"), wait(10, "@f"), wait(), wait(10, "@f"),
+        ]  # fmt: skip
+    chain: Program = [("epoll_create1", 0, f"=e{i}") for i in range(8)]
+    p["epoll a chain from below"] = [*chain, *[watch(f"@e{i}", IN, 1, f"@e{i + 1}") for i in range(7)]]
+    p["epoll a chain from above"] = [*chain, *[watch(f"@e{i}", IN, 1, f"@e{i + 1}") for i in reversed(range(7))]]
+    p["epoll a chain joined in the middle"] = [*chain, *[watch(f"@e{i}", IN, 1, f"@e{i + 1}") for i in (0, 2, 4, 6, 1, 3, 5)]]
+    p["epoll a chain over a socket"] = [
+        *chain, *PAIR, *[watch(f"@e{i}", IN, 1, f"@e{i + 1}") for i in range(4)], watch("@s", IN, 1, "@e0"), say(b"x"),
+        wait(10, "@e4"), wait(10, "@e3"), hear(), wait(10, "@e4"), wait(10, "@e0"),
+    ]  # fmt: skip
+    p["epoll loops"] = [
+        *chain, watch("@e0", IN, 1, "@e1"), watch("@e1", IN, 1, "@e0"), watch("@e1", IN, 1, "@e2"), watch("@e2", IN, 1, "@e0"),
+        watch("@e3", IN, 1, "@e0"), watch("@e2", IN, 1, "@e3"), ("epoll_ctl", "@e1", DEL, "@e0", 0, 0), watch("@e1", IN, 1, "@e0"),
+    ]  # fmt: skip
+    p["epoll too many ways up"] = [
+        *PAIR, *EPOLL, watch("@s", IN), *[step for i in range(502) for step in (("epoll_create1", 0, f"=m{i}"),
+        watch("@e", IN, 1, f"@m{i}"))],
+        watch("@c", IN),
+    ]  # fmt: skip
+    p["epoll ends before what it watches"] = [
+        *PAIR, *EPOLL, watch("@s", IN), ("close", "@e"), say(b"x"), hear(), *EPOLL, watch("@s", IN), wait(), ("close", "@s"),
+        wait(),
+        ("close", "@e"),
+    ]  # fmt: skip
+    p["epoll two epolls of one socket"] = [
+        *PAIR, *EPOLL, ("epoll_create1", 0, "=f"), watch("@s", IN | ET, 1), watch("@s", IN | ET, 2, "@f"), say(b"x"), wait(),
+        wait(10, "@f"), wait(), wait(10, "@f"),
+    ]  # fmt: skip
+    # Nobody waits in any of them, so that each passes the wake-up on or takes it, as its events say.
+    for name, events in {"in": IN, "out": OUT, "in and out": IN | OUT, "error only": ERR}.items():
+        p[f"epoll exclusive in three epolls: {name}"] = [
+            *PAIR, *[step for i in range(3) for step in (("epoll_create1", 0, f"=x{i}"),
+            watch("@s", events | ET | EXCLUSIVE, i, f"@x{i}"))],
+            *[wait(10, f"@x{i}") for i in range(3)], say(b"x"), *[wait(10, f"@x{i}") for i in range(3)],
+            ("shutdown", "@c", 1), *[wait(10, f"@x{i}") for i in range(3)],
+        ]  # fmt: skip
+    p["epoll oneshot is armed again"] = [
+        *PAIR, *EPOLL, watch("@s", IN | ONESHOT, 1), say(b"x"), wait(), say(b"y"), wait(),
+        ("epoll_ctl", "@e", MOD, "@s", IN | ONESHOT, 2),
+        wait(), wait(), ("epoll_ctl", "@e", MOD, "@s", OUT | ONESHOT, 3), wait(), ("shutdown", "@c", 2), wait(),
+        ("epoll_ctl", "@e", MOD, "@s", ONESHOT, 4), wait(), ("epoll_ctl", "@e", DEL, "@s", 0, 0), watch("@s", IN), wait(),
+    ]  # fmt: skip
+    return p
+
+
+def all_programs() -> dict[str, Program]:
+    return {**epoll_programs()}
