@@ -1,6 +1,6 @@
 """The threaded runner: one Kernel in real time, for a process whose threads are ordinary threads. Leader and followers.
 
-One lock guards the stack. A thread makes its system calls under it (`Calls`); one that has to wait does not sleep on a condition
+One lock guards the stack. A thread makes its system calls under it (realtask.py); one that must wait does not sleep on a condition
 that another thread must signal, it becomes the *driver*: it polls the devices and the earliest timer, runs the stack until its own
 condition holds, and hands the lead on (`ThreadedRunner.wait`). So a thread that waits for a packet is the one that reads it: no
 hand-over of the GIL in between. Threads that wait while another leads are followers, each on a gate of its own.
@@ -8,8 +8,10 @@ hand-over of the GIL in between. Threads that wait while another leads are follo
 While nobody waits, a background thread drives, so that a program that computes still acknowledges, retransmits and accepts. It
 takes over only when nobody has led for GRACE, and a thread that comes to wait takes the lead from it at once.
 
-Signals: a Python signal handler that raises must not do so inside the stack. `Calls` and the drivers tell `inside`, and
-stdlib/realtime.py has the handlers wait for the end of the call; a thread in poll() is outside, and is interrupted.
+Signals: a Python signal handler that raises must not do so inside the stack. `acquire` and `release` tell `inside`, and
+stdlib/realtime.py has the handlers wait for the end of the call; a thread in poll() is outside, and is interrupted. This module is
+compiled, and compiled code notices no signal by itself: the device's `read` (runner/hostio.py), which is not, lets the interpreter
+look at each packet.
 
 At the end of the process `linger` drives on until everything that was sent is acknowledged, LINGER_LIMIT at most.
 """
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from afinet.drivers.tun import TUN_BUDGET, TunOps, tun_poll, tun_wake
 from afinet.fs.file import fdget, iocb_release
@@ -26,7 +28,7 @@ from afinet.init import syscalls
 from afinet.kernel.machine import Kernel, KernelRunner
 from afinet.kernel.task import Task
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_SEC
-from afinet.kernel.wait import WQ_FLAG_EXCLUSIVE, Kiocb, WaitQueueEntry, WaitQueueHead, add_wait_queue, remove_wait_queue
+from afinet.kernel.wait import Kiocb, WaitQueueEntry
 from afinet.net.core.link_watch import netif_carrier_off
 from afinet.net.core.netdevice import NetDevice, NetDeviceOps
 from afinet.net.ipv4.tcp_sock import TcpSock, TcpTimewaitSock
@@ -34,27 +36,37 @@ from afinet.runner import real
 from afinet.runner.readiness import Descriptor
 from afinet.uapi.tcp import TCP_CLOSING, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK
 
-os = real.os
+# The host's own functions, bound before any stand-in takes their place.
 _allocate_lock = real._thread.allocate_lock
 _get_ident = real._thread.get_ident
 _monotonic_ns = real.time.monotonic_ns
 _sleep = real.time.sleep
+_read, _write, _close = real.os.read, real.os.write, real.os.close
 
 # How long (s) nobody may have driven before the background thread does: longer than a program thinks between two calls that wait.
-GRACE = 0.005
+GRACE: Final = 0.005
 # How long (ns) a process that has ended goes on for the acknowledgement of what it sent.
-LINGER_LIMIT = 60 * NSEC_PER_SEC
+LINGER_LIMIT: Final = 60 * NSEC_PER_SEC
 # How often (ns) it looks: nothing wakes anybody when an orphan has been acknowledged.
-LINGER_STEP = 5_000_000
+LINGER_STEP: Final = 5_000_000
 # How long (ns) it stays for the peer's own FIN once that is so.
-FIN_WAIT2_GRACE = 100_000_000
+FIN_WAIT2_GRACE: Final = 100_000_000
 # What a driver gives a thread that wants the lock (s): locks are not fair.
-YIELD = 0.00005
+YIELD: Final = 0.00005
 
 # A FIN is on its way, or data before it.
-SENDING = (TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK)
+SENDING: Final = (TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK)
 
-POLLIN, POLLOUT, POLLERR, POLLHUP, POLLNVAL = 1, 4, 8, 16, 32
+POLLIN: Final = 1
+POLLOUT: Final = 4
+POLLERR: Final = 8
+POLLHUP: Final = 16
+POLLNVAL: Final = 32
+
+# Sockets of these families are the host's own.
+HOST_FAMILIES: Final[tuple[int, ...]] = tuple(
+    int(getattr(real._socket, name)) for name in ("AF_UNIX", "AF_ALG", "AF_VSOCK") if hasattr(real._socket, name)
+)
 
 
 class Waiting:
@@ -63,8 +75,8 @@ class Waiting:
     __slots__ = ("deadline", "gate", "woken")
 
     def __init__(self, deadline: int) -> None:
-        self.deadline = deadline
-        self.woken = False
+        self.deadline: int = deadline
+        self.woken: bool = False
         self.gate: Any = None
 
     def wake(self) -> bool:
@@ -82,15 +94,15 @@ class Waiting:
             gate.release()
 
 
-class _Entry(WaitQueueEntry):
+class Entry(WaitQueueEntry):
     """A waiting call's entry on a wait queue."""
 
     __slots__ = ("mask", "waiting")
 
     def __init__(self, waiting: Waiting, mask: int, flags: int) -> None:
         super().__init__(flags)
-        self.waiting = waiting
-        self.mask = mask
+        self.waiting: Waiting = waiting
+        self.mask: int = mask
 
     def func(self, key: int) -> bool:
         if key and self.mask and not key & self.mask:
@@ -102,11 +114,13 @@ class Poller:
     """A poll object with a descriptor of its own to wake it up by."""
 
     def __init__(self) -> None:
-        self.poll = real.select.poll()
-        self.until = -1  # when (ns) the poll that is going on ends by itself; -1: there is none
-        self.kicked = False
+        self.poll: Any = real.select.poll()
+        self.until: int = -1  # when (ns) the poll that is going on ends by itself; -1: there is none
+        self.kicked: bool = False
+        os: Any = real.os
         if hasattr(os, "eventfd"):
-            self.receive = self.send = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self.receive: int = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self.send: int = self.receive
         else:
             self.receive, self.send = os.pipe()
             os.set_blocking(self.receive, False)
@@ -116,16 +130,16 @@ class Poller:
         """Have the poll end; if there is none, the next one. Called with the lock held."""
         if not self.kicked:
             self.kicked = True
-            os.write(self.send, b"\1\0\0\0\0\0\0\0")
+            _write(self.send, b"\1\0\0\0\0\0\0\0")
 
     def drain(self) -> None:
         self.kicked = False
-        os.read(self.receive, 8)
+        _read(self.receive, 8)
 
     def close(self) -> None:
-        os.close(self.receive)
+        _close(self.receive)
         if self.send != self.receive:
-            os.close(self.send)
+            _close(self.send)
 
 
 def _milliseconds(until: int, now: int) -> int | None:
@@ -141,12 +155,12 @@ class RealKernel(KernelRunner):
 
     def __init__(self, runner: ThreadedRunner) -> None:
         super().__init__()
-        self.runner = runner
+        self.runner: ThreadedRunner = runner
 
     def sync(self, kernel: Kernel) -> None:
-        self.runner.acquire()
-        kernel.now = max(kernel.now, self.runner.now())
-        self.runner.release()
+        # Whoever holds the lock sees to the time.
+        if self.runner.owner == 0:
+            kernel.now = max(kernel.now, self.runner.now())
 
     def deadline_moved(self, kernel: Kernel, when: int) -> None:
         self.runner.deadline_moved(when)
@@ -156,44 +170,42 @@ class ThreadedRunner:
     """The driver of `kernel`. `attach` the devices, `start` the background thread, give tasks to the program's threads."""
 
     def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
+        self.kernel: Kernel = kernel
         # The Kernel's clock goes on from where it stands, whatever the host's monotonic clock counts from.
-        self.offset = kernel.now - _monotonic_ns()
+        self.offset: int = kernel.now - _monotonic_ns()
         kernel.boot_time = real.time.time_ns() - self.now()
         kernel.runner = RealKernel(self)
-        self.lock = _allocate_lock()
-        self.owner = 0  # the thread that holds the lock
+        self.lock: Any = _allocate_lock()
+        self.owner: int = 0  # the thread that holds the lock
         self.queue: list[int] = []  # one item for each thread that waits for the lock
-        self.main = _get_ident()
-        self.inside = False  # the main thread holds the lock, or is about to
+        self.main: int = _get_ident()
+        self.inside: bool = False  # the main thread holds the lock, or is about to
         self.signals: deque[Callable[[], None]] = deque()  # what came while it did
         self.deferred: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self.devices: dict[int, NetDevice] = {}  # by descriptor
         self.polled: dict[int, int] = {}  # descriptor -> what the pollers ask of it
         self.leader: Waiting | None = None
-        self.turns = 0  # how often somebody has taken the lead
+        self.turns: int = 0  # how often somebody has taken the lead
         self.followers: deque[Waiting] = deque()
-        self.foreground = Poller()
-        self.background = Poller()
+        self.foreground: Poller = Poller()
+        self.background: Poller = Poller()
         self.polling: Poller | None = None
-        self._background = Waiting(MAX_SCHEDULE_TIMEOUT)
-        self._parked = False
-        self._parking = real.select.poll()
+        self._background: Waiting = Waiting(MAX_SCHEDULE_TIMEOUT)
+        self._parked: bool = False
+        self._parking: Any = real.select.poll()
         self._parking.register(self.background.receive, POLLIN)
-        self._running = False
-        self._stopping = False
-        self.exited = False  # the program's process has ended; some of its threads may not know
-        self._ended = _allocate_lock()
-        self.budget = 1
+        self._running: bool = False
+        self._stopping: bool = False
+        self.exited: bool = False  # the program's process has ended; some of its threads may not know
+        self._ended: Any = _allocate_lock()
+        self.budget: int = 1
         # Real descriptors of the program's files: by the process's own number, and the other way round.
         self.descriptors: dict[int, Descriptor] = {}
         self.numbers: dict[int, int] = {}
         # What the stand-ins ask of a runner.
         self.default_timeout: dict[int, float] = {}
-        self.resolver: HostResolver | None = HostResolver()
-        self.host_families: tuple[int, ...] = tuple(
-            int(getattr(real._socket, name)) for name in ("AF_UNIX", "AF_ALG", "AF_VSOCK") if hasattr(real._socket, name)
-        )
+        self.resolver: Any = None
+        self.host_families: tuple[int, ...] = HOST_FAMILIES
 
     def now(self) -> int:
         """The Kernel's CLOCK_MONOTONIC (ns)."""
@@ -380,16 +392,18 @@ class ThreadedRunner:
         self.acquire()
         try:
             while not self._stopping:
-                if self.leader is me:
+                leader = self.leader  # a local one: mypy knows nothing of the threads that change it meanwhile
+                if leader is me:
                     self.drive(me, self.background)
-                elif self.leader is not None:
+                elif leader is not None:
                     self._parked = True
                     self._park(None)
                     self._parked = False
                 else:
                     turns = self.turns
                     self._park(GRACE * 1000)
-                    if self.leader is None and self.turns == turns:
+                    # Whoever leads now took the lead meanwhile.
+                    if self.turns == turns and self.leader is None:
                         self.leader = me
         finally:
             if self.leader is me:
@@ -521,7 +535,7 @@ class ThreadedRunner:
         for fd, dev in list(self.devices.items()):
             dev.netdev_ops = NetDeviceOps()
             netif_carrier_off(dev)
-            os.close(fd)
+            _close(fd)
         self.devices.clear()
         self.lock = _allocate_lock()
         self.owner = 0
@@ -587,154 +601,3 @@ def tcp_socks_in(kernel: Kernel, states: tuple[int, ...], or_data: bool) -> bool
                 return True
             sk = sk.sk_hash_next
     return False
-
-
-class HostResolver:
-    """Names and addresses of the host's own resolver: /etc/hosts, and the name servers that the host asks by its own network."""
-
-    def lookup(self, kernel: Kernel, name: str) -> list[int]:
-        try:
-            found = real._socket.getaddrinfo(name, None, int(real._socket.AF_INET), int(real._socket.SOCK_STREAM))
-        except OSError:
-            return []
-        return [int.from_bytes(real._socket.inet_aton(str(entry[4][0])), "big") for entry in found]
-
-    def reverse(self, kernel: Kernel, addr: int) -> str | None:
-        try:
-            return real._socket.gethostbyaddr(real._socket.inet_ntoa(addr.to_bytes(4, "big")))[0]
-        except OSError:
-            return None
-
-
-class Clock:
-    """What a stand-in reads as `task.hub`: the time."""
-
-    def __init__(self, runner: ThreadedRunner) -> None:
-        self.runner = runner
-
-    @property
-    def now(self) -> int:
-        return self.runner.now()
-
-
-class RealTask:
-    """What `current_task()` answers in a process of the threaded runner: one for all of its threads."""
-
-    def __init__(self, runner: ThreadedRunner, process: Task) -> None:
-        self.runner = runner
-        self.process = process
-        self.kernel = process.kernel
-        self.hub = Clock(runner)
-        self.calls = Calls(runner)
-
-    def wait_iocb(self, iocb: Kiocb, what: str, fd: int = -1) -> None:
-        """Wait as `iocb` says, once. The caller then calls its operation again."""
-        try:
-            self._wait(iocb)
-        except BaseException:
-            self.runner.give_up(iocb)
-            raise
-        if self.runner.exited:
-            self.runner.acquire()
-            self.runner.vanish()
-            self.runner.release()
-
-    def _wait(self, iocb: Kiocb) -> None:
-        runner = self.runner
-        entries: list[tuple[WaitQueueHead, _Entry]] = []
-        deadline = iocb.ki_deadline
-        waiting = Waiting(deadline if deadline >= 0 else MAX_SCHEDULE_TIMEOUT)
-        runner.acquire()
-        try:
-            if iocb.missed():
-                return
-            wq = iocb.ki_wq
-            if wq is not None:
-                entry = _Entry(waiting, iocb.ki_mask, WQ_FLAG_EXCLUSIVE if iocb.ki_exclusive else 0)
-                add_wait_queue(wq, entry)
-                entries.append((wq, entry))
-            else:
-                for head, mask in iocb.ki_poll or ():
-                    entry = _Entry(waiting, mask, 0)
-                    add_wait_queue(head, entry)
-                    entries.append((head, entry))
-            try:
-                runner.wait(waiting)
-            finally:
-                for head, entry in entries:
-                    remove_wait_queue(head, entry)
-        finally:
-            runner.release()
-
-    def spin(self) -> None:
-        """A call found nothing to do: if the program turns in place, let the world go on."""
-        self.runner.once()
-
-
-# Where a system call's descriptor is among its arguments: behind the task, or behind the task and the Kiocb.
-_WITH_IOCB = (
-    "sys_connect", "sys_accept4", "sys_accept", "sys_sendto", "sys_recvfrom", "sys_sendmsg", "sys_recvmsg", "sys_read", "sys_write",
-    "sys_close",
-)  # fmt: skip
-_WITHOUT_FD = ("sys_socket", "sys_socketpair", "sys_poll", "sys_select", "sys_getpid", "sys_getuid", "sys_getgid")
-
-
-class Calls:
-    """init/syscalls.py's functions, each under the runner's lock and on time; afterwards the real descriptor, if the file has one,
-    is brought up to date."""
-
-    def __init__(self, runner: ThreadedRunner) -> None:
-        for name, function in vars(syscalls).items():
-            if name.startswith("sys_"):
-                at = 2 if name in _WITH_IOCB else 0 if name in _WITHOUT_FD else 1
-                setattr(self, name, _locked(runner, function, at, name == "sys_close"))
-        self.abandon = _locked(runner, syscalls.abandon, 0, False)
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"no system call {name!r}")
-
-
-def _locked(runner: ThreadedRunner, function: Callable[..., Any], at: int, closing: bool) -> Callable[..., Any]:
-    kernel = runner.kernel
-    descriptors = runner.descriptors
-    offset = runner.offset
-    acquire, release = runner.acquire, runner.release
-
-    def call(*args: Any) -> Any:
-        if runner.owner == _get_ident():
-            # The garbage collector ran inside the stack, and finalizes a socket.
-            if not closing:
-                raise RuntimeError("a system call from inside the stack")
-            runner.deferred.append((call_now, args))
-            return 0
-        acquire()
-        if runner.exited:
-            runner.vanish()
-        try:
-            return call_now(*args)
-        finally:
-            try:
-                release()
-            except BaseException:
-                if at == 2:
-                    runner.give_up(args[1])
-                raise
-
-    def call_now(*args: Any) -> Any:
-        now = _monotonic_ns() + offset
-        if now > kernel.now:
-            kernel.now = now
-        if not descriptors or at == 0:
-            return function(*args)
-        fd = args[at]
-        if closing:
-            if args[1].ki_filp is None:  # its first try: later the number may be another file's
-                runner.forget(fd)
-            return function(*args)
-        answer = function(*args)
-        known = descriptors.get(fd)
-        if known is not None:
-            known.update()
-        return answer
-
-    return call

@@ -15,7 +15,8 @@ from typing import Any, cast
 
 from afinet.kernel.task import Task
 from afinet.runner import real, virtual
-from afinet.runner.threaded import RealTask, ThreadedRunner
+from afinet.runner.realtask import RealTask
+from afinet.runner.threaded import ThreadedRunner
 from afinet.stdlib import _socket, realselect
 from afinet.stdlib import os as os_stand_in
 from afinet.stdlib.install import rebind
@@ -24,7 +25,7 @@ from afinet.stdlib.install import rebind
 def install_realtime(runner: ThreadedRunner, process: Task) -> RealTask:
     """From now on every thread of this process is one of `process`. Once a process, before anything imports socket or signal."""
     task = RealTask(runner, process)
-    calls = cast(Any, task.calls)
+    calls = task.calls
     for module in (_socket, os_stand_in):
         vars(module)["syscalls"] = calls
     replaced: dict[int, Any] = {}
