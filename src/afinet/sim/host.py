@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from afinet.net.core.netdevice import NetDevice
 from afinet.net.ipv4.devinet import inet_addr_add
 from afinet.net.ipv4.fib_frontend import ip_route_add
 from afinet.runner.virtual import SimTask
+from afinet.sim import iproute
 from afinet.sim.units import UsageError, format_address, parse_address
 from afinet.stdlib.install import installed
 from afinet.uapi.errno import EEXIST
@@ -155,6 +157,26 @@ class Host:
             raise UsageError(f"{self.name} has a route to {destination} already")
         if err:
             raise UsageError(f"{self.name}: no route to {destination} via {via or device!r} (error {-err}): is that a neighbour?")
+
+    def route(self, command: str) -> None:
+        """`ip route COMMAND`: host.route("add 20.0.0.0/8 nexthop via 10.0.0.2 weight 3 nexthop via 10.1.0.2 table 100")."""
+        self._told("route", command, *iproute.ip_route(self.net, command))
+
+    def rule(self, command: str) -> None:
+        """`ip rule COMMAND`, policy routing: host.rule("add from 10.1.0.0/16 lookup 100")."""
+        self._told("rule", command, *iproute.ip_rule(self.net, command))
+
+    def _told(self, what: str, command: str, err: int, reason: str) -> None:
+        if err:
+            raise UsageError(f"{self.name}: ip {what} {command}: {reason or os.strerror(-err)}")
+
+    def routes(self, table: str | int = "main") -> list[str]:
+        """`ip route show table TABLE`, an entry for each route."""
+        return iproute.route_show(self.net, table)
+
+    def rules(self) -> list[str]:
+        """`ip rule show`."""
+        return iproute.rule_show(self.net)
 
 
 def _nearest(name: str, tables: tuple[dict[str, CtlTable], ...]) -> str:

@@ -11,9 +11,10 @@ from afinet.net.core.flow import Flowi4
 from afinet.net.core.net_namespace import Net, PernetOperations, copy_net_ns, register_pernet_subsys
 from afinet.net.core.netdevice import NetDevice, NetDeviceOps
 from afinet.net.core.skbuff import SkBuff, alloc_skb, consume_skb
-from afinet.net.ipv4 import arp, devinet, fib_trie, icmp, ip_output, route
+from afinet.net.ipv4 import arp, devinet, icmp, ip_output, route
 from afinet.net.ipv4.netns import NetnsIpv4
 from afinet.net.sched.sch_fifo import pktsched_init
+from afinet.sim import iproute
 from afinet.uapi.if_ether import ETH_P_IP
 from afinet.wire import ip
 from tests.leaks import watch
@@ -93,36 +94,9 @@ def S(addr: int) -> str:
     return f"{addr >> 24}.{addr >> 16 & 255}.{addr >> 8 & 255}.{addr & 255}"
 
 
-TYPES = {1: "", 2: "local ", 3: "broadcast ", 4: "anycast ", 5: "multicast ", 6: "blackhole ", 7: "unreachable ",
-         8: "prohibit ", 9: "throw "}  # fmt: skip
-SCOPES = {0: "", 253: " scope link", 254: " scope host", 255: " scope nowhere", 200: " scope site"}
-
-
 def ip_route_show(net: Net, table: int) -> list[str]:
     """The routes of a table in the words of `ip route show`."""
-    lines: list[str] = []
-    tb = net.ipv4.fib.tables.get(table)
-    if tb is None:
-        return lines
-    for prefix, fa in fib_trie.fib_table_dump(tb):
-        fi = fa.fa_info
-        plen = 32 - fa.fa_slen
-        line = TYPES[fa.fa_type] + ("default" if plen == 0 else S(prefix) if plen == 32 else f"{S(prefix)}/{plen}")
-        nh = fi.fib_nh[0]
-        if len(fi.fib_nh) == 1:
-            if nh.nhc_gw:
-                line += f" via {S(nh.nhc_gw)}"
-            if nh.nhc_dev is not None:
-                line += f" dev {nh.nhc_dev.name}"
-        if fi.fib_protocol == 2:
-            line += " proto kernel"
-        line += SCOPES[fi.fib_scope]
-        if fi.fib_prefsrc:
-            line += f" src {S(fi.fib_prefsrc)}"
-        if fi.fib_priority:
-            line += f" metric {fi.fib_priority}"
-        lines.append(line)
-    return lines
+    return iproute.route_show(net, table)
 
 
 def route_get(net: Net, daddr: str, saddr: str = "", oif: int = 0) -> tuple[int, str]:
@@ -134,9 +108,12 @@ def route_get(net: Net, daddr: str, saddr: str = "", oif: int = 0) -> tuple[int,
     return 0, f"{rt.dev.name} {S(fl4.saddr)} {S(rt.rt_gw4) if rt.rt_uses_gateway else '-'}"
 
 
-def packet(dev: NetDevice, saddr: str, daddr: str, proto: int = 17, tos: int = 0) -> SkBuff:
+def packet(
+    dev: NetDevice, saddr: str, daddr: str, proto: int = 17, tos: int = 0, sport: int = 0, dport: int = 0
+) -> SkBuff:
     """A received packet, as ip_rcv hands it to the input lookup."""
-    skb = alloc_skb(ip.emit(tos, 28, 0, 0, 64, proto, A(saddr), A(daddr)) + bytes(8))
+    ports = sport.to_bytes(2, "big") + dport.to_bytes(2, "big")
+    skb = alloc_skb(ip.emit(tos, 28, 0, 0, 64, proto, A(saddr), A(daddr)) + ports + bytes(4))
     skb.transport_header = 20
     skb.protocol = ETH_P_IP
     skb.dev = dev

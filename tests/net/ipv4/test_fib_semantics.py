@@ -9,6 +9,7 @@ from afinet.net.core.flow import Flowi4
 from afinet.net.core.net_namespace import Net
 from afinet.net.core.netdevice import NetDevice
 from afinet.net.ipv4 import fib_frontend, fib_semantics, route
+from afinet.net.ipv4.fib_multipath import fib_multipath_hash
 from afinet.net.ipv4.ip_fib import FibInfo, FibNhConfig, FibResult
 from afinet.uapi.neighbour import NUD_FAILED, NUD_PERMANENT
 from afinet.uapi.netlink import NLM_F_APPEND, NLM_F_CREATE
@@ -112,7 +113,7 @@ def test_input_and_icmp_errors_follow_the_hash_of_their_flow() -> None:
         error = packet(e0, "20.9.9.9", "20.0.0.9", 1)
         error.head = error.head[:20] + icmp.emit(3, 1, 0, inner)
         error.tail = len(error.head)
-        assert route.fib_multipath_hash(net, None, there) == route.fib_multipath_hash(net, None, error)
+        assert fib_multipath_hash(net, None, there, None) == fib_multipath_hash(net, None, error, None)
 
 
 def test_a_next_hop_whose_device_goes_down_is_not_chosen_and_comes_back() -> None:

@@ -17,6 +17,7 @@ from afinet.uapi.snmp import (
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
     from afinet.kernel.sysctl import CtlTable
+    from afinet.net.core.fib_rules import FibRulesOps
     from afinet.net.core.neighbour import NeighTable
     from afinet.net.core.netdevice import NetDevice
     from afinet.net.ipv4.netns import NetnsIpv4
@@ -89,6 +90,7 @@ class Net:
         "name",
         "net_cookie",
         "net_statistics",
+        "rules_ops",
         "sock_inuse",
         "sysctl_table",
         "tcp_statistics",
@@ -109,6 +111,7 @@ class Net:
         self.dev_seq: int = 0
         self.loopback_dev: NetDevice | None = None
         self.arp_tbl: NeighTable | None = None
+        self.rules_ops: list[FibRulesOps] = []  # policy routing rules, by family
         self.ip_statistics: list[int] = [0] * len(SNMP4_IPSTATS_LIST)
         self.icmp_statistics: list[int] = [0] * len(SNMP4_ICMP_LIST)
         self.icmpmsg_in: dict[int, int] = {}

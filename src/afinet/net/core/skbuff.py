@@ -393,6 +393,24 @@ def skb_pieces(skb: SkBuff, offset: int, n: int) -> list[bytes]:
     return [skb.head[start : start + take], *pieces_slice(frags, 0, n - take)]
 
 
+def skb_pieces_from(skb: SkBuff, off: int, n: int) -> list[bytes]:
+    """Up to `n` bytes from offset `off` of `head` on, wherever `data` is."""
+    piece = skb.head[off : min(off + n, skb.tail)]
+    frags = skb.frags
+    if frags is None or len(piece) == n:
+        return [piece] if piece else []
+    pieces = [piece] if piece else []
+    skip = off - skb.tail if off > skb.tail else 0
+    return pieces + pieces_slice(frags, skip, n - len(piece))
+
+
+def skb_header_pointer(skb: SkBuff, off: int, n: int) -> bytes:
+    """`n` bytes from offset `off` of `head` on, fewer where the packet ends: for reading a header that may be anywhere in it."""
+    if off + n <= skb.tail or skb.frags is None:
+        return skb.head[off : min(off + n, skb.tail)]
+    return b"".join(skb_pieces_from(skb, off, n))
+
+
 def skb_frame(skb: SkBuff) -> bytes:
     """The frame from its link header on as a wire would carry it: contiguous, a checksum left to the device filled in."""
     frame = skb.head[skb.mac_header : skb.tail]

@@ -353,7 +353,7 @@ def IN_DEV_ROUTE_LOCALNET(in_dev: InDevice) -> bool:
 
 
 def IN_DEV_IGNORE_ROUTES_WITH_LINKDOWN(in_dev: InDevice) -> bool:
-    return in_dev.cnf.ignore_routes_with_linkdown != 0
+    return in_dev.cnf_all.ignore_routes_with_linkdown != 0 or in_dev.cnf.ignore_routes_with_linkdown != 0
 
 
 def IN_DEV_ARPFILTER(in_dev: InDevice) -> bool:

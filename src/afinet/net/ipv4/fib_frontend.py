@@ -1,14 +1,15 @@
 """net/ipv4/fib_frontend.c: the FIB's tables, who asks them, and what keeps them in step with devices and addresses.
 
 Tables are local (255: own addresses and broadcasts, kept by the stack), main (254), default (253) and any others that routes are
-put into. `fib_lookup` asks local and main at once (they share a trie while there are no policy rules), then default. An address
-that comes or goes is heard on `kernel.inetaddr_chain` (`FibInetaddrNotifier`) and becomes routes: its own /32 in local, its subnet
-in main with itself as preferred source, its broadcast addresses in local. `kernel.netdev_chain` tells of devices.
-`inet_rtm_newroute` and `inet_rtm_delroute` are `ip route`; `ip_route_add` and `ip_route_del` fill in what that command fills in.
+put into. `fib_lookup` asks local and main at once (they share a trie while there are no policy rules), then default; with rules of
+the user's own it goes through those (fib_rules.py). An address that comes or goes is heard on `kernel.inetaddr_chain`
+(`FibInetaddrNotifier`) and becomes routes: its own /32 in local, its subnet in main with itself as preferred source, its broadcast
+addresses in local. `kernel.netdev_chain` tells of devices. `inet_rtm_newroute` and `inet_rtm_delroute` are `ip route`;
+`ip_route_add` and `ip_route_del` fill in what that command fills in.
 
 `fib_validate_source` decides whether a packet's source may come in by that device: reverse path filter, own addresses.
 
-Left out: netlink messages and dumps, policy rules other than the three default ones, classid and realms.
+Left out: netlink messages and dumps, classid and realms.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afinet.kernel.notifier import NotifierBlock
+from afinet.net.core import fib_rules as core_fib_rules
 from afinet.net.core import link_watch
 from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_IP_INVALID_SOURCE,
@@ -33,7 +35,7 @@ from afinet.net.core.netdevice import (
     NetDevice,
     dev_net,
 )
-from afinet.net.ipv4 import arp, devinet, fib_semantics, fib_trie, route
+from afinet.net.ipv4 import arp, devinet, fib_rules, fib_semantics, fib_trie, route
 from afinet.net.ipv4.ip_fib import FIB_LOOKUP_IGNORE_LINKSTATE, FIB_LOOKUP_NOREF, FibConfig, FibResult
 from afinet.uapi.errno import EAGAIN, EINVAL, ENETUNREACH, ENODEV, ESRCH
 from afinet.uapi.if_ import IFF_LOOPBACK, IFF_UP
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from afinet.net.core.net_namespace import Net
     from afinet.net.core.skbuff import SkBuff
     from afinet.net.ipv4.devinet import InDevice, InIfaddr
+    from afinet.net.ipv4.fib_rules import Fib4RulesOps
     from afinet.net.ipv4.fib_trie import FibTable
     from afinet.net.ipv4.ip_fib import FibInfo, FibNh, FibNhConfig
 
@@ -87,6 +90,8 @@ class FibTables:
         "fib_info_hash",
         "fib_info_laddrhash",
         "fib_main",
+        "fib_rules_require_fldissect",
+        "rules_ops",
         "tables",
     )
 
@@ -94,7 +99,9 @@ class FibTables:
         self.tables: dict[int, FibTable] = {}
         self.fib_main: FibTable | None = None
         self.fib_default: FibTable | None = None
+        self.rules_ops: Fib4RulesOps | None = None  # set as the namespace is made
         self.fib_has_custom_rules: bool = False
+        self.fib_rules_require_fldissect: int = 0  # rules that look at protocols or ports
         self.fib_has_custom_local_routes: bool = False  # local routes that no address brought
         self.fib_info_cnt: int = 0
         self.fib_info_hash: dict[tuple[int, int, int, int, int, int, int], list[FibInfo]] = {}
@@ -175,6 +182,8 @@ def fib_flush(net: Net) -> None:
 def fib_lookup(net: Net, flp: Flowi4, res: FibResult, flags: int) -> int:
     """The best route for the flow, in `res`. 0; -ENETUNREACH if there is none; or what an error route says."""
     fib = net.ipv4.fib
+    if fib.fib_has_custom_rules:
+        return fib_rules.__fib_lookup(net, flp, res, flags)
     flags |= FIB_LOOKUP_NOREF
     err = -EAGAIN
     if fib.fib_main is not None:
@@ -252,6 +261,8 @@ def __fib_validate_source(
     """Look up the way back to `src`. 1: it is a host on the link of `dev`; 0: it is all right; else -SKB_DROP_REASON_*."""
     mark = skb.mark if devinet.IN_DEV_SRC_VMARK(in_dev) else 0
     fl4 = Flowi4(daddr=src, saddr=dst, dscp=dscp, mark=mark, iif=oif or LOOPBACK_IFINDEX)
+    if fib_rules.fib4_rules_early_flow_dissect(net, skb, fl4) is not None:
+        fl4.fl4_sport, fl4.fl4_dport = fl4.fl4_dport, fl4.fl4_sport
     no_addr = not in_dev.ifa_list
     res = FibResult()
     if fib_lookup(net, fl4, res, 0):
@@ -639,6 +650,7 @@ class FibNetOps(PernetOperations):
         """Local and main, sharing a trie; the default table comes with its first route, as do all others."""
         net.ipv4.fib = FibTables()
         fib_new_table(net, RT_TABLE_LOCAL)
+        fib_rules.fib4_rules_init(net)
         return 0
 
     def exit(self, net: Net) -> None:
@@ -648,5 +660,6 @@ class FibNetOps(PernetOperations):
 
 def ip_fib_init(kernel: Kernel) -> None:
     register_pernet_subsys(kernel, FibNetOps())
+    core_fib_rules.fib_rules_init(kernel)
     kernel.netdev_chain.append(FibNetdevNotifier())
     kernel.inetaddr_chain.append(FibInetaddrNotifier())

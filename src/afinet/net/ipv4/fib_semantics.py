@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from afinet.net.core import link_watch
 from afinet.net.core.flow import Flowi4
 from afinet.net.core.netdevice import NETDEV_CHANGE, NETDEV_DOWN, NETDEV_UNREGISTER
-from afinet.net.ipv4 import devinet, fib_frontend, fib_trie, route
+from afinet.net.ipv4 import devinet, fib_frontend, fib_multipath, fib_trie, route, tcp_cong
 from afinet.net.ipv4.ip_fib import (
     FIB_LOOKUP_IGNORE_LINKSTATE,
     FIB_LOOKUP_NOREF,
@@ -45,6 +45,7 @@ from afinet.uapi.rtnetlink import (
     RT_TABLE_LOCAL,
     RT_TABLE_MAIN,
     RTAX_ADVMSS,
+    RTAX_CC_ALGO,
     RTAX_FEATURES,
     RTAX_HOPLIMIT,
     RTAX_MAX,
@@ -74,6 +75,7 @@ FIB_PROPS_SCOPE: Final = (
 RTN_MULTICAST_LAST_GOOD: Final = 5  # types up to RTN_MULTICAST lead somewhere
 
 NUD_VALID: Final = NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY
+DST_FEATURE_ECN_CA: Final = 1 << 31  # the route's congestion control needs ECN
 RTAX_FEATURE_BITS: Final = 0x1F  # RTAX_FEATURE_MASK with RTAX_FEATURE_TCP_USEC_TS
 
 
@@ -88,6 +90,14 @@ def ip_ignore_linkdown(nhc: FibNh) -> bool:
         return False
     in_dev = dev.ip_ptr
     return in_dev is not None and devinet.IN_DEV_IGNORE_ROUTES_WITH_LINKDOWN(in_dev)
+
+
+def fib_nexthop_flags(nhc: FibNh) -> int:
+    """fib_nexthop_info's: the flags that a listing shows."""
+    flags = nhc.nhc_flags
+    if flags & RTNH_F_LINKDOWN and ip_ignore_linkdown(nhc):
+        flags |= RTNH_F_DEAD
+    return flags
 
 
 # -- the register of infos -----------------------------------------------------------------------------------------------------
@@ -279,15 +289,15 @@ def fib_check_nh(net: Net, nh: FibNh, cfg: FibConfig) -> int:
     return fib_check_nh_nongw(net, nh, cfg)
 
 
-def fib_metrics_init(cfg: FibConfig) -> tuple[int, list[int] | None]:
+def fib_metrics_init(net: Net, cfg: FibConfig) -> tuple[int, list[int] | None]:
     """ip_fib_metrics_init: (0, the metrics, clamped as Linux does) or (-EINVAL, None)."""
     mx = cfg.fc_metrics
-    if mx is None:
+    if mx is None and not cfg.fc_cc_algo:
         return 0, None
     metrics = [0] * RTAX_MAX
     some = False
-    for i in range(min(len(mx), RTAX_MAX)):
-        value = mx[i]
+    for i in range(0 if mx is None else min(len(mx), RTAX_MAX)):
+        value = 0 if mx is None else mx[i]
         if i == RTAX_ADVMSS - 1 and value > 65535 - 40:
             value = 65535 - 40
         elif i == RTAX_MTU - 1 and value > 65535 - 15:
@@ -300,6 +310,15 @@ def fib_metrics_init(cfg: FibConfig) -> tuple[int, list[int] | None]:
         if value:
             some = True
         metrics[i] = value
+    if cfg.fc_cc_algo:
+        key, ecn_ca = tcp_cong.tcp_ca_get_key_by_name(net.kernel, cfg.fc_cc_algo)
+        if key == 0:
+            cfg.extack = "Unknown tcp congestion algorithm"
+            return -EINVAL, None
+        metrics[RTAX_CC_ALGO - 1] = key
+        if ecn_ca:
+            metrics[RTAX_FEATURES - 1] |= DST_FEATURE_ECN_CA
+        some = True
     return 0, metrics if some else None
 
 
@@ -328,7 +347,7 @@ def fib_create_info(net: Net, cfg: FibConfig) -> tuple[int, FibInfo | None]:
     fi.fib_priority = cfg.fc_priority
     fi.fib_prefsrc = cfg.fc_prefsrc
     fi.fib_type = cfg.fc_type
-    err, metrics = fib_metrics_init(cfg)
+    err, metrics = fib_metrics_init(net, cfg)
     if err:
         return err, None
     fi.fib_metrics = metrics
@@ -720,7 +739,7 @@ def fib_select_path(net: Net, res: FibResult, fl4: Flowi4, skb: SkBuff | None) -
         fi = res.fi
         assert fi is not None
         if len(fi.fib_nh) > 1:
-            fib_select_multipath(res, route.fib_multipath_hash(net, fl4, skb), fl4.saddr)
+            fib_select_multipath(res, fib_multipath.fib_multipath_hash(net, fl4, skb, None), fl4.saddr)
         elif res.prefixlen == 0 and res.type == RTN_UNICAST and res.table is not None and res.table.tb_num_default > 1:
             fib_select_default(fl4, res)
     if fl4.saddr == 0:

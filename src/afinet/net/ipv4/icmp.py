@@ -31,9 +31,9 @@ from afinet.net.core.skbuff import (
     SkBuff,
     consume_skb,
     kfree_skb_reason,
-    pieces_slice,
     pskb_may_pull,
     skb_pieces,
+    skb_pieces_from,
     skb_pull,
     skb_truesize,
 )
@@ -447,7 +447,8 @@ def icmp_send(skb_in: SkBuff, type: int, code: int, info: int) -> None:
     if replyopts is not None and replyopts.srr:
         to = replyopts.faddr
     fl4 = Flowi4(to, source, 0, IPPROTO_ICMP, tos & ip_output.INET_DSCP_MASK)
-    err, out = route.ip_route_output_flow(net, fl4, None)
+    # Among several next hops the error takes the one that the packets of its flow take.
+    err, out = route.ip_route_output_key_hash(net, fl4, skb_in)
     if err or out is None:
         return
     if not icmpv4_xrlim_allow(net, out, fl4.daddr, apply_ratelimit):
@@ -463,17 +464,6 @@ def icmp_send(skb_in: SkBuff, type: int, code: int, info: int) -> None:
         fl4.saddr = INADDR_DUMMY
     icmp_out_count(net, type)
     icmp_push_reply(net, out, fl4, type, code, info & 0xFFFFFFFF, skb_pieces_from(skb_in, nh, room), tos, saddr, replyopts)
-
-
-def skb_pieces_from(skb: SkBuff, off: int, n: int) -> list[bytes]:
-    """Up to `n` bytes from offset `off` of `head` on, wherever `data` is."""
-    piece = skb.head[off : min(off + n, skb.tail)]
-    frags = skb.frags
-    if frags is None or len(piece) == n:
-        return [piece] if piece else []
-    pieces = [piece] if piece else []
-    skip = off - skb.tail if off > skb.tail else 0
-    return pieces + pieces_slice(frags, skip, n - len(piece))
 
 
 # -- limits ------------------------------------------------------------------------------------------------------------------

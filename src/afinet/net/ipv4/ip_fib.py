@@ -44,6 +44,7 @@ class FibConfig:
 
     __slots__ = (
         "extack",
+        "fc_cc_algo",
         "fc_dscp",
         "fc_dst",
         "fc_dst_len",
@@ -75,6 +76,7 @@ class FibConfig:
         self.fc_priority: int = 0  # the metric
         self.fc_prefsrc: int = 0
         self.fc_metrics: list[int] | None = None
+        self.fc_cc_algo: str = ""  # the congestion control that stands for RTAX_CC_ALGO, by name
         self.fc_mp: list[FibNhConfig] | None = None
         self.fc_nlflags: int = 0  # NLM_F_*
         self.extack: str = ""

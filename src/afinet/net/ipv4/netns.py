@@ -56,6 +56,8 @@ class NetnsIpv4:
         self.ip_local_reserved_ports: list[int] = []
         self.ping_group_range: list[int] = [1, 0]
         self.sysctl_fib_multipath_hash_policy: int = 0
+        self.sysctl_fib_multipath_hash_fields: int = 7  # FIB_MULTIPATH_HASH_FIELD_DEFAULT_MASK
+        self.sysctl_fib_multipath_hash_seed: int = 0
         self.sysctl_fib_multipath_use_neigh: int = 0
         self.sysctl_inet_peer_threshold: int = 65664
         self.ip_rt_min_pmtu: int = 552

@@ -9,9 +9,9 @@ namespace's `rt_genid` stands still: any change of routes, addresses or devices 
 a route asks again. What the network tells about single destinations behind a next hop (path MTUs, redirects) are its exceptions
 (FibNhException), which have routes of their own.
 
-struct rtable itself, its MTU and its validity are in rtable.py. The route of packets for ourselves is
-looked up once for each destination and generation (`RouteState.input_local`): the result depends on nothing else while there are
-no policy rules. Sources are validated for each packet.
+struct rtable itself, its MTU and its validity are in rtable.py, the hash that chooses among next hops in fib_multipath.py. The
+route of packets for ourselves is looked up once for each destination and generation (`RouteState.input_local`): the result depends
+on nothing else while there are no policy rules. Sources are validated for each packet.
 
 Left out: multicast routing, IPsec, classid and realms, l3mdev, the list of uncached routes (`rt_flush_dev`: a route to a device
 that goes is invalid through its generation).
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from afinet.kernel.random import siphash
 from afinet.kernel.sysctl import LONG_MAX, CtlTable, register_sysctl
 from afinet.kernel.time import NSEC_PER_SEC
 from afinet.net.core import neighbour
@@ -44,6 +43,8 @@ from afinet.net.core.sock import sk_dst_set
 from afinet.net.ipv4 import (
     devinet,
     fib_frontend,
+    fib_multipath,
+    fib_rules,
     fib_semantics,
     icmp,
     igmp,
@@ -82,11 +83,8 @@ from afinet.uapi.in_ import (
     INADDR_LOOPBACK,
     IP_PMTUDISC_INTERFACE,
     IP_PMTUDISC_OMIT,
-    IPPROTO_ICMP,
     IPPROTO_IGMP,
     IPPROTO_RAW,
-    IPPROTO_TCP,
-    IPPROTO_UDP,
 )
 from afinet.uapi.in_route import RTCF_BROADCAST, RTCF_LOCAL, RTCF_MULTICAST, RTCF_REDIRECTED
 from afinet.uapi.rtnetlink import (
@@ -100,10 +98,11 @@ from afinet.uapi.rtnetlink import (
     RTN_UNREACHABLE,
 )
 from afinet.uapi.snmp import IPSTATS_MIB_INADDRERRORS, IPSTATS_MIB_INNOROUTES
-from afinet.wire import be, ip
+from afinet.wire import be
 
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
+    from afinet.net.core.flow_dissector import FlowKeys
     from afinet.net.core.neighbour import Neighbour
     from afinet.net.core.net_namespace import Net
     from afinet.net.core.netdevice import NetDevice
@@ -824,6 +823,7 @@ def ip_route_input_slow(
 
     # 2. The FIB.
     fl4 = Flowi4(daddr, saddr, 0, 0, dscp, RT_SCOPE_UNIVERSE, skb.mark, 0, 0, 0, dev.ifindex)
+    flkeys = fib_rules.fib4_rules_early_flow_dissect(net, skb, fl4)
     err = fib_frontend.fib_lookup(net, fl4, res, 0)
     if err:
         if not devinet.IN_DEV_FORWARD(in_dev):
@@ -852,7 +852,7 @@ def ip_route_input_slow(
         if res.type != RTN_UNICAST:
             net.ipv4.route.in_martian_dst += 1
             return SKB_DROP_REASON_IP_INVALID_DEST
-    return ip_mkroute_input(net, skb, res, in_dev, daddr, saddr, dscp)
+    return ip_mkroute_input(net, skb, res, in_dev, daddr, saddr, dscp, flkeys)
 
 
 def ip_route_input_brd(
@@ -905,12 +905,12 @@ def ip_route_input_no_route(net: Net, skb: SkBuff, dev: NetDevice, err: int) -> 
 
 
 def ip_mkroute_input(
-    net: Net, skb: SkBuff, res: FibResult, in_dev: InDevice, daddr: int, saddr: int, dscp: int
+    net: Net, skb: SkBuff, res: FibResult, in_dev: InDevice, daddr: int, saddr: int, dscp: int, flkeys: FlowKeys | None
 ) -> int:
     fi = res.fi
     assert fi is not None
     if len(fi.fib_nh) > 1:
-        fib_semantics.fib_select_multipath(res, fib_multipath_hash(net, None, skb), 0)
+        fib_semantics.fib_select_multipath(res, fib_multipath.fib_multipath_hash(net, None, skb, flkeys), 0)
     return __mkroute_input(net, skb, res, in_dev, daddr, saddr, dscp)
 
 
@@ -1040,47 +1040,6 @@ def ip_rt_get_source(skb: SkBuff, rt: Rtable) -> int:
     if fib_frontend.fib_lookup(rt.net, fl4, res, 0) == 0:
         return fib_semantics.fib_result_prefsrc(rt.net, res)
     return devinet.inet_select_addr(rt.dev, rt_nexthop(rt, daddr), RT_SCOPE_UNIVERSE)
-
-
-# -- multipath -----------------------------------------------------------------------------------------------------------------
-
-
-def fib_multipath_hash(net: Net, fl4: Flowi4 | None, skb: SkBuff | None) -> int:
-    """31 bits that choose among next hops, the same for all packets of a flow. By fib_multipath_hash_policy: 0 addresses, 1 with
-    protocol and ports, 2 addresses (of the packet inside a tunnel, which nothing here makes), 3 addresses and protocol (the default
-    of fib_multipath_hash_fields). An ICMP error goes the way of the packet that it is about."""
-    policy = net.ipv4.sysctl_fib_multipath_hash_policy
-    sport = dport = 0
-    if fl4 is not None:
-        saddr = fl4.saddr
-        daddr = fl4.daddr
-        proto = fl4.flowi4_proto
-        if policy == 1:
-            # A port that is not chosen yet does not count (FLOWI_FLAG_ANY_SPORT).
-            sport = 0 if fl4.flowi4_flags & FLOWI_FLAG_ANY_SPORT else fl4.fl4_sport
-            dport = fl4.fl4_dport
-    else:
-        assert skb is not None
-        head = skb.head
-        nh = skb.network_header
-        saddr = be.get_u32(head, nh + 12)
-        daddr = be.get_u32(head, nh + 16)
-        proto = head[nh + 9]
-        th = nh + (head[nh] & 15) * 4
-        if proto == IPPROTO_ICMP and policy != 1:
-            inner = th + 8
-            if skb.tail >= inner + ip.IP_HLEN and icmp.icmp_is_error(head[th]):
-                saddr = be.get_u32(head, inner + 16)
-                daddr = be.get_u32(head, inner + 12)
-        elif policy == 1 and skb.tail >= th + 4 and (proto == IPPROTO_TCP or proto == IPPROTO_UDP):
-            if be.get_u16(head, nh + 6) & (ip.IP_MF | ip.IP_OFFSET) == 0:
-                sport = be.get_u16(head, th)
-                dport = be.get_u16(head, th + 2)
-    if policy == 0 or policy == 2:
-        proto = 0
-    key = (saddr << 32 | daddr) << 40 | proto << 32 | sport << 16 | dport
-    mhash = siphash(net.ipv4.route.hash_key, key.to_bytes(13, "big"))
-    return mhash & 0x7FFFFFFF
 
 
 # -- boot ----------------------------------------------------------------------------------------------------------------------

@@ -106,6 +106,34 @@ def tcp_ca_find(kernel: Kernel, name: str) -> TcpCongestionOps | None:
     return None
 
 
+def tcp_ca_key(name: str) -> int:
+    """The number that stands for an algorithm in a route's metrics: FNV-1a of its name where Linux has jhash. Never 0."""
+    key = 0x811C9DC5
+    for byte in name.encode():
+        key = (key ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return key or 1
+
+
+def tcp_ca_find_key(kernel: Kernel, key: int) -> TcpCongestionOps | None:
+    for ca in kernel.tcp_cong_list:
+        if tcp_ca_key(ca.name) == key:
+            return ca
+    return None
+
+
+def tcp_ca_get_key_by_name(kernel: Kernel, name: str) -> tuple[int, bool]:
+    """(key, whether it needs ECN); key 0 (TCP_CA_UNSPEC): there is no such algorithm."""
+    ca = tcp_ca_find(kernel, name)
+    if ca is None:
+        return 0, False
+    return tcp_ca_key(name), ca.flags & TCP_CONG_NEEDS_ECN != 0
+
+
+def tcp_ca_get_name_by_key(kernel: Kernel, key: int) -> str:
+    ca = tcp_ca_find_key(kernel, key)
+    return "" if ca is None else ca.name
+
+
 def tcp_register_congestion_control(kernel: Kernel, ca: TcpCongestionOps) -> int:
     """0, -EINVAL for an impossible name, -EEXIST for a name that is taken."""
     if not 0 < len(ca.name) < TCP_CA_NAME_MAX:
