@@ -13,7 +13,7 @@ from afinet.init.main import new_task
 from afinet.kernel.sysctl import sysctl_write
 from afinet.kernel.task import Task
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_MSEC, NSEC_PER_SEC
-from afinet.kernel.wait import Kiocb
+from afinet.kernel.wait import Kiocb, KiocbVec
 from afinet.net.core.dev import dev_open
 from afinet.net.core.net_namespace import cleanup_net, copy_net_ns
 from afinet.net.core.sock import sock_inuse_get
@@ -58,6 +58,17 @@ calls = st.one_of(
     st.tuples(st.just("ioctl"), fds, st.sampled_from([0x541B, 0x5411, 0x8905, 0x894B, 0x5421, 0x8913, 0x8912, 0x8915, 7]), optvals),
     st.tuples(st.just("poll"), fds, st.integers(0, 0xFFFF)),
     st.tuples(st.just("dup2"), fds, fds),
+    st.tuples(st.just("sendmmsg"), fds, st.lists(st.tuples(datas, st.sampled_from([b"", bytes(24)]), addrs), max_size=3), flags),
+    st.tuples(
+        st.just("recvmmsg"),
+        fds,
+        st.lists(st.tuples(st.sampled_from([0, 1, 100]), st.sampled_from([0, 20])), max_size=3),
+        flags.map(lambda f: f & 0x7FFFFFFF),
+        st.sampled_from([-1, 0, NSEC_PER_SEC]),
+    ),
+    st.tuples(st.just("epoll_create1"), st.sampled_from([0, 0, 0x80000, 1])),
+    st.tuples(st.just("epoll_ctl"), fds, st.integers(1, 3), fds, st.integers(0, 0xFFFFFFFF), st.integers(0, 3)),
+    st.tuples(st.just("epoll_wait"), fds, st.integers(0, 3), st.sampled_from([0, NSEC_PER_MSEC, -1])),
     st.tuples(st.just("close"), fds),
     st.tuples(st.just("pass"), st.sampled_from([0, NSEC_PER_MSEC, NSEC_PER_SEC, 70 * NSEC_PER_SEC])),
 )
@@ -98,7 +109,7 @@ class World:
             when = self.kernel.run(when)
         self.kernel.run(end)
 
-    def try_(self, op: Any, iocb: Kiocb) -> None:
+    def try_(self, op: Any, iocb: Any) -> None:
         answer = op(iocb)
         n = answer[0] if isinstance(answer, tuple) else answer
         if n == -EIOCBQUEUED:
@@ -120,6 +131,12 @@ class World:
             self.try_(lambda iocb: s.sys_sendmsg(task, iocb, *args), Kiocb())
         elif name == "recvmsg":
             self.try_(lambda iocb: s.sys_recvmsg(task, iocb, *args), Kiocb())
+        elif name == "sendmmsg":
+            self.try_(lambda iocb: s.sys_sendmmsg(task, iocb, *args), KiocbVec())
+        elif name == "recvmmsg":
+            self.try_(lambda iocb: s.sys_recvmmsg(task, iocb, *args), KiocbVec())
+        elif name == "epoll_wait":
+            self.try_(lambda iocb: s.sys_epoll_wait(task, iocb, *args), Kiocb())
         elif name == "close":
             self.try_(lambda iocb: s.sys_close(task, iocb, args[0]), Kiocb())
         elif name == "poll":

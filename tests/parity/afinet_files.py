@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from afinet.init import syscalls
-from afinet.kernel.wait import Kiocb
+from afinet.kernel.wait import Kiocb, KiocbVec
 from afinet.uapi.errno import EIOCBQUEUED
 from tests.parity.afinet_calls import AfinetCalls
 
@@ -47,6 +47,25 @@ class AfinetFiles(AfinetCalls):
     def epoll_wait(self, epfd: int, maxevents: int) -> tuple[int, list[tuple[int, int]]]:
         n, events = syscalls.sys_epoll_wait(self.task, Kiocb(), epfd, maxevents, 0)
         return self.done(n), events
+
+    # -- many messages -------------------------------------------------------------------------------------------------
+
+    def sendmmsg(self, fd: int, messages: list[tuple[bytes, bytes, bytes]], flags: int) -> tuple[int, list[int]]:
+        iocb = KiocbVec()
+        vec = [(data, control, addr) for data, addr, control in messages]
+        n, sent = syscalls.sys_sendmmsg(self.task, iocb, fd, vec, flags)
+        if n == -EIOCBQUEUED:
+            iocb.ki_signal = True
+            n, sent = syscalls.sys_sendmmsg(self.task, iocb, fd, vec, flags)
+        return self.done(n), sent
+
+    def recvmmsg(
+        self, fd: int, count: int, size: int, flags: int, timeout_ns: int | None
+    ) -> tuple[int, list[tuple[bytes, int]]]:
+        self.poll(fd, 1, 3)
+        timeout = -1 if timeout_ns is None else timeout_ns
+        n, received, _ = syscalls.sys_recvmmsg(self.task, KiocbVec(), fd, [(size, 0)] * count, flags, timeout)
+        return self.done(n), [(b"".join(pieces), msg_flags) for _, pieces, _, msg_flags, _ in received]
 
     def clean(self, fds: list[int]) -> None:
         for fd in fds:

@@ -593,3 +593,40 @@ def test_close_in_another_thread_does_not_wake_the_reader_but_shutdown_does(worl
 def test_the_sources_lines_show_in_tracebacks() -> None:
     assert socket.create_connection.__code__.co_filename == host_socket.__file__ or sys.version_info >= (3, 13)
     assert io.RawIOBase in socket.SocketIO.__mro__ and os.path.exists(host_socket.__file__)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="compares with the host's own control messages")
+def test_control_messages_go_both_ways_as_on_the_host(world: World) -> None:
+    def story(socket: Any) -> list[Any]:
+        a, b = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        out: list[Any] = []
+        with a, b:
+            a.bind(("127.0.0.1", 0))
+            for option in (8, 12, 13):  # IP_PKTINFO, IP_RECVTTL, IP_RECVTOS
+                a.setsockopt(0, option, 1)
+
+            def send(*control: tuple[int, int, bytes]) -> None:
+                try:
+                    out.append(b.sendmsg([b"he", b"llo"], control, 0, a.getsockname()))
+                except OSError as e:
+                    out.append(e.errno)
+                else:
+                    out.append(a.recvmsg(100, 200)[:3])
+
+            i32 = struct.Struct("i").pack
+            send()
+            send((0, 2, i32(7)), (0, 1, i32(0x10)))
+            send((0, 2, i32(0)))
+            send((0, 1, b"\x08"))
+            send((0, 8, struct.pack("I4s4s", 1, socket.inet_aton("127.0.0.9"), bytes(4))))
+            for level, type in ((0, 99), (41, 1), (1, 99)):
+                send((level, type, b""))
+            for room in (0, 1, 15, 16, 20, 24, 28, 32, 40, 60, 80, 88, 100):
+                b.sendto(b"hello", a.getsockname())
+                out.append(a.recvmsg(3, room)[:3])
+            buffers = [bytearray(n) for n in (2, 0, 9)]
+            b.sendto(b"hello", a.getsockname())
+            out.append(a.recvmsg_into(buffers, socket.CMSG_SPACE(4))[:3])
+            return [*out, *map(bytes, buffers)]
+
+    assert world.run(lambda: story(socket)) == story(host_socket)

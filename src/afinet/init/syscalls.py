@@ -6,7 +6,7 @@ up without an answer, `abandon` it. Lists of bytes are pieces, in order, shared 
 
 `Kernel.current` is the calling task from entry to exit; softirqs raised in the call run at the exit.
 
-Left out: sendmmsg and recvmmsg (callers loop), splice and sendfile.
+Left out: splice and sendfile.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from afinet.uapi.errno import EBADF, EINTR, EINVAL, EPERM, ERESTARTSYS
 
 if TYPE_CHECKING:
     from afinet.kernel.task import Task
-    from afinet.kernel.wait import Kiocb
+    from afinet.kernel.wait import Kiocb, KiocbVec
 
 CLONE_NEWNET: Final = 0x40000000
 
@@ -131,6 +131,26 @@ def sys_recvmsg(
     syscall_enter(task)
     n, pieces, control, msg_flags, addr = socket.__sys_recvmsg(task, iocb, fd, size, controllen, flags)
     return syscall_exit(task, n), pieces, control, msg_flags, addr
+
+
+def sys_sendmmsg(
+    task: Task, iocb: KiocbVec, fd: int, messages: list[tuple[bytes, bytes, bytes]], flags: int
+) -> tuple[int, list[int]]:
+    """`messages` are (data, control messages, address), at most 1024 of them are looked at. (how many were sent, the bytes of
+    each) or (-errno, [])."""
+    syscall_enter(task)
+    n, sent = socket.__sys_sendmmsg(task, iocb, fd, messages, flags)
+    return syscall_exit(task, n), sent
+
+
+def sys_recvmmsg(
+    task: Task, iocb: KiocbVec, fd: int, vec: list[tuple[int, int]], flags: int, timeout: int
+) -> tuple[int, list[tuple[int, list[bytes], bytes, int, bytes]], int]:
+    """`vec` are (size, room for control messages), `timeout` is in ns, -1 for none. (how many came or -errno, what sys_recvmsg
+    answers for each, what is left of the time)."""
+    syscall_enter(task)
+    n, left = socket.__sys_recvmmsg(task, iocb, fd, vec, flags, timeout)
+    return syscall_exit(task, n), iocb.kv_received, left
 
 
 def sys_shutdown(task: Task, fd: int, how: int) -> int:

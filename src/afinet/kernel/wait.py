@@ -173,3 +173,26 @@ class Kiocb:
             for head, _ in queues:
                 wakes += head.wakes
         return wakes != self.ki_wakes
+
+
+class KiocbVec(Kiocb):
+    """The record of a call on many messages: the Kiocb is that of the message it is at, those before it are done."""
+
+    __slots__ = ("kv_end", "kv_received", "kv_sent")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kv_end: int = -1  # recvmmsg: when (ns) its own time limit is over
+        self.kv_sent: list[int] = []  # sendmmsg: the bytes taken of each message
+        # recvmmsg: what recvmsg answered for each: number of bytes, pieces, control, msg_flags, address
+        self.kv_received: list[tuple[int, list[bytes], bytes, int, bytes]] = []
+
+    def next_message(self) -> None:
+        """A message is done: the next one begins a call of its own, time limit included. The file stays held."""
+        self.ki_deadline = -1
+        self.ki_wq = None
+        self.ki_poll = None
+        self.ki_done = 0
+        self.ki_pos = 0
+        self.ki_state = 0
+        self.ki_pieces = None

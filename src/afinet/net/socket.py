@@ -7,7 +7,7 @@ A call that may wait takes its Kiocb and is called again with it while it answer
 file. accept() makes its new socket only when a connection is there, so its descriptor and inode number are drawn then; Linux
 reserves both before it waits.
 
-Left out: SIGIO (fasync), compat layouts, sendmmsg and recvmmsg's vectors, SO_ATTACH_BPF programs, io_uring, splice.
+Left out: SIGIO (fasync), compat layouts, SO_ATTACH_BPF programs, io_uring, splice.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from afinet.fs.file import (
     get_unused_fd_flags,
     has_unused_fd,
 )
-from afinet.kernel.time import NSEC_PER_SEC, NSEC_PER_USEC
-from afinet.kernel.wait import Kiocb, WaitQueueHead
+from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_SEC, NSEC_PER_USEC
+from afinet.kernel.wait import Kiocb, KiocbVec, WaitQueueHead
 from afinet.net.core import dev_ioctl, sockopt
 from afinet.net.core.scm import put_cmsg
 from afinet.net.core.sock import (
@@ -38,6 +38,7 @@ from afinet.net.core.sock import (
     SOCK_TIMESTAMP,
     SOCK_TSTAMP_NEW,
     sk_sleep,
+    sock_error,
     sock_flag,
     sock_set_flag,
 )
@@ -59,9 +60,11 @@ from afinet.security.security import (
 )
 from afinet.uapi.errno import (
     EAFNOSUPPORT,
+    EAGAIN,
     EBADF,
     ECONNABORTED,
     EEXIST,
+    EINTR,
     EINVAL,
     EIOCBQUEUED,
     EMFILE,
@@ -71,6 +74,7 @@ from afinet.uapi.errno import (
     ENOTSOCK,
     ENOTTY,
     EOPNOTSUPP,
+    ERESTARTSYS,
 )
 from afinet.uapi.fcntl import O_CLOEXEC, O_NONBLOCK, O_RDWR
 from afinet.uapi.sockaddr import SIZEOF_SOCKADDR_STORAGE, pack_timespec, pack_timeval, pack_u32
@@ -79,10 +83,14 @@ from afinet.uapi.socket import (
     AF_MAX,
     AF_PACKET,
     MSG_CMSG_CLOEXEC,
+    MSG_CMSG_COMPAT,
     MSG_DONTWAIT,
+    MSG_ERRQUEUE,
     MSG_NOSIGNAL,
+    MSG_OOB,
     MSG_SENDPAGE_NOTLAST,
     MSG_SPLICE_PAGES,
+    MSG_WAITFORONE,
     SCM_TIMESTAMP,
     SCM_TIMESTAMPNS,
     SO_MARK,
@@ -108,6 +116,8 @@ if TYPE_CHECKING:
     from afinet.net.core.sock import Sock
 
 NPROTO: Final = AF_MAX
+
+UIO_MAXIOV: Final = 1024  # messages of one sendmmsg
 
 # what user space may not say in send flags
 MSG_INTERNAL_SENDMSG_FLAGS: Final = MSG_SPLICE_PAGES | MSG_SENDPAGE_NOTLAST
@@ -603,17 +613,27 @@ def sock_recvmsg(sock: Socket, msg: MsgHdr, size: int, flags: int) -> int:
 
 def __sys_sendto(task: Task, iocb: Kiocb, fd: int, data: bytes, flags: int, addr: bytes) -> int:
     """The number of bytes taken, or -errno."""
-    if addr and len(addr) > SIZEOF_SOCKADDR_STORAGE:
-        err, file = sockfd_lookup_iocb(task, iocb, fd)
-        return err if file is None else -EINVAL
-    return __sys_sendmsg(task, iocb, fd, data, b"", flags, addr)
+    err, file = sockfd_lookup_iocb(task, iocb, fd)
+    if file is None:
+        return err
+    if len(addr) > SIZEOF_SOCKADDR_STORAGE:
+        return -EINVAL
+    return fput_light(iocb, file, ____sys_sendmsg(task, iocb, file, data, b"", flags, addr))
 
 
 def __sys_sendmsg(task: Task, iocb: Kiocb, fd: int, data: bytes, control: bytes, flags: int, addr: bytes) -> int:
     """As __sys_sendto, with control messages. An overlong address is cut, as copy_msghdr_from_user does."""
+    if flags & MSG_CMSG_COMPAT:
+        return -EINVAL
     err, file = sockfd_lookup_iocb(task, iocb, fd)
     if file is None:
         return err
+    return fput_light(iocb, file, ____sys_sendmsg(task, iocb, file, data, control, flags, addr))
+
+
+def ____sys_sendmsg(
+    task: Task, iocb: Kiocb, file: SocketFile, data: bytes, control: bytes, flags: int, addr: bytes
+) -> int:
     flags &= ~MSG_INTERNAL_SENDMSG_FLAGS
     if file.f_flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
@@ -621,7 +641,33 @@ def __sys_sendmsg(task: Task, iocb: Kiocb, fd: int, data: bytes, control: bytes,
         addr = addr[:SIZEOF_SOCKADDR_STORAGE]
     msg = MsgHdr(iocb, data, addr, control, flags)
     msg.task = task
-    return fput_light(iocb, file, __sock_sendmsg(file.sock, msg))
+    return __sock_sendmsg(file.sock, msg)
+
+
+def __sys_sendmmsg(
+    task: Task, iocb: KiocbVec, fd: int, messages: list[tuple[bytes, bytes, bytes]], flags: int
+) -> tuple[int, list[int]]:
+    """Send (data, control, address) of each. (how many, the bytes taken of each), or -errno if not even the first was sent: what
+    stopped a later one is told by the next call."""
+    if flags & MSG_CMSG_COMPAT:
+        return -EINVAL, []
+    err, file = sockfd_lookup_iocb(task, iocb, fd)
+    if file is None:
+        return err, []
+    sent = iocb.kv_sent
+    vlen = min(len(messages), UIO_MAXIOV)
+    while len(sent) < vlen:
+        data, control, addr = messages[len(sent)]
+        err = ____sys_sendmsg(task, iocb, file, data, control, flags, addr)
+        if err < 0:
+            break
+        sent.append(err)
+        iocb.next_message()
+        if err < len(data):
+            break  # a stream took a part
+    if err != -EIOCBQUEUED and sent:
+        err = len(sent)
+    return fput_light(iocb, file, err), sent
 
 
 def __sys_recvfrom(task: Task, iocb: Kiocb, fd: int, size: int, flags: int) -> tuple[int, list[bytes], bytes]:
@@ -643,19 +689,74 @@ def __sys_recvmsg(
     task: Task, iocb: Kiocb, fd: int, size: int, controllen: int, flags: int
 ) -> tuple[int, list[bytes], bytes, int, bytes]:
     """(number or -errno, pieces, control messages, msg_flags, the sender's address). `controllen` is the room for control."""
+    if flags & MSG_CMSG_COMPAT:
+        return -EINVAL, [], b"", 0, b""
     err, file = sockfd_lookup_iocb(task, iocb, fd)
     if file is None:
         return err, [], b"", 0, b""
+    answer = ____sys_recvmsg(task, iocb, file, size, controllen, flags)
+    fput_light(iocb, file, answer[0])
+    return answer
+
+
+def ____sys_recvmsg(
+    task: Task, iocb: Kiocb, file: SocketFile, size: int, controllen: int, flags: int
+) -> tuple[int, list[bytes], bytes, int, bytes]:
     msg = MsgHdr(iocb)
     msg.msg_controllen = controllen
     msg.msg_flags = flags & MSG_CMSG_CLOEXEC
     msg.task = task
     if file.f_flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
-    n = fput_light(iocb, file, sock_recvmsg(file.sock, msg, size, flags))
+    n = sock_recvmsg(file.sock, msg, size, flags)
     if n < 0:
         return n, [], b"", 0, b""
     return n, msg.pieces, msg.msg_control, msg.msg_flags, msg.msg_name
+
+
+def __sys_recvmmsg(
+    task: Task, iocb: KiocbVec, fd: int, vec: list[tuple[int, int]], flags: int, timeout: int
+) -> tuple[int, int]:
+    """Receive a message for each (size, room for control) of `vec` into `iocb.kv_received`. (how many or -errno, what is left of
+    `timeout`, in ns; -1 for none). The time is looked at when a message came, never while waiting for one: as in Linux, where that
+    is a known bug. An error behind the first message becomes the sock's, for the next call."""
+    if flags & MSG_CMSG_COMPAT:
+        return -EINVAL, timeout
+    err, file = sockfd_lookup_iocb(task, iocb, fd)
+    if file is None:
+        return err, timeout
+    kernel = task.kernel
+    received = iocb.kv_received
+    sk = file.sock.sk
+    assert sk is not None
+    if iocb.kv_end < 0:  # the first try
+        iocb.kv_end = kernel.now + timeout if timeout >= 0 else MAX_SCHEDULE_TIMEOUT
+        err = sock_error(sk) if not flags & MSG_ERRQUEUE else 0
+        if err:
+            return err, timeout
+    while len(received) < len(vec):
+        size, controllen = vec[len(received)]
+        one = flags & ~MSG_WAITFORONE
+        if received and flags & MSG_WAITFORONE:
+            one |= MSG_DONTWAIT
+        answer = ____sys_recvmsg(task, iocb, file, size, controllen, one)
+        err = answer[0]
+        if err < 0:
+            break
+        err = 0
+        received.append(answer)
+        iocb.next_message()
+        if kernel.now >= iocb.kv_end or answer[3] & MSG_OOB:
+            break
+    if err == -EIOCBQUEUED:
+        return fput_light(iocb, file, err), timeout
+    if received:
+        if err not in (0, -EAGAIN, -EINTR, -ERESTARTSYS):
+            sk.sk_err = -err
+        err = len(received)
+        if timeout >= 0:
+            timeout = max(iocb.kv_end - kernel.now, 0)
+    return fput_light(iocb, file, err), timeout
 
 
 def sock_read_iter(file: SocketFile, iocb: Kiocb, count: int) -> tuple[int, list[bytes]]:

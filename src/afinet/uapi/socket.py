@@ -74,6 +74,7 @@ MSG_BATCH: Final = 0x40000
 MSG_ZEROCOPY: Final = 0x4000000
 MSG_FASTOPEN: Final = 0x20000000
 MSG_CMSG_CLOEXEC: Final = 0x40000000
+MSG_CMSG_COMPAT: Final = 0x80000000  # only the kernel's own compat calls may say it
 
 SCM_RIGHTS: Final = 1
 SCM_TIMESTAMP: Final = 29

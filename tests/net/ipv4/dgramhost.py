@@ -53,10 +53,10 @@ class Entry(WaitQueueEntry):
 class Wait:
     """A call that may wait, driven as a runner drives it: called again when woken or out of time, never else."""
 
-    def __init__(self, hosts: Hosts, call: Callable[[Kiocb], Any]) -> None:
+    def __init__(self, hosts: Hosts, call: Callable[[Any], Any], iocb: Kiocb | None = None) -> None:
         self.hosts = hosts
         self.call = call
-        self.iocb = Kiocb()
+        self.iocb = iocb if iocb is not None else Kiocb()
         self.entry: Entry | None = None
         self.result: Any = None
         self.done = False

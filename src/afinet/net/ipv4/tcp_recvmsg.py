@@ -164,7 +164,7 @@ def tcp_recvmsg_locked(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int
     eof = False  # what follows is not for this call
     queue = sk.sk_receive_queue
     skb = queue.head
-    while copied < length:
+    while copied < length or not length:
         # Reading stops before the urgent byte.
         if sk.urg_data and tcp_cold(sk).urg_seq == seq and (copied or iocb.ki_signal):
             if not copied:
@@ -186,6 +186,9 @@ def tcp_recvmsg_locked(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int
                 break
             skb = skb.next  # peeking beyond it (or left over by an urgent byte)
             continue
+        if not length:
+            eof = True  # asked for nothing, which is there as soon as anything is; before that even nothing is waited for
+            break
         used = skb.len - offset
         if used > length - copied:
             used = length - copied
@@ -237,7 +240,7 @@ def tcp_recvmsg_locked(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int
             if sk.sk_peek_off >= 0:
                 sk.sk_peek_off = max(sk.sk_peek_off - taken, 0)
             tcp_rcvq.tcp_rcv_space_adjust(sk)
-    if copied < target and not eof and copied < length:
+    if copied < target and not eof:
         err = _recvmsg_wait(sk, iocb, copied, timeo)
         if err == -EIOCBQUEUED:
             if peek:
