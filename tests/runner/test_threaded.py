@@ -260,6 +260,19 @@ def test_a_shutdown_in_another_thread_ends_a_waiting_recv(machines: tuple[Machin
     assert receiving() == b""
 
 
+def test_a_leader_in_its_poll_is_woken_by_what_another_thread_does(machines: tuple[Machine, Machine]) -> None:
+    """A datagram over lo: no packet of the wire and no timer ends the poll."""
+    a, _ = machines
+    receiver, sender = a.socket(SOCK_DGRAM), a.socket(SOCK_DGRAM)
+    assert a.calls.sys_bind(a.process, receiver, pack_sockaddr_in(addr("127.0.0.1"), 7)) == 0
+    waiting = thread(a.recv, receiver)
+    end = time.monotonic() + LIMIT
+    while a.runner.polling is not a.runner.foreground and time.monotonic() < end:
+        threading.Event().wait(0.001)
+    a.wait(a.calls.sys_sendto, sender, b"hello", 0, pack_sockaddr_in(addr("127.0.0.1"), 7))
+    assert waiting() == b"hello"
+
+
 def test_timers_fire_while_nobody_waits(machines: tuple[Machine, Machine]) -> None:
     a, b = machines
     b.io.dead = True  # nothing comes back

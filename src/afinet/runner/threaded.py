@@ -70,14 +70,16 @@ HOST_FAMILIES: Final[tuple[int, ...]] = tuple(
 
 
 class Waiting:
-    """One call that waits, or the background thread. `gate` is what a follower's thread sleeps on."""
+    """One call that waits, or the background thread. `gate` is what a follower's thread sleeps on, `poller` what the driver is
+    polling: another thread may be in the stack meanwhile, and find what it waits for."""
 
-    __slots__ = ("deadline", "gate", "woken")
+    __slots__ = ("deadline", "gate", "poller", "woken")
 
     def __init__(self, deadline: int) -> None:
         self.deadline: int = deadline
         self.woken: bool = False
         self.gate: Any = None
+        self.poller: Poller | None = None
 
     def wake(self) -> bool:
         """Called with the lock held. False if it has been woken already: an exclusive wake-up goes on to the next."""
@@ -85,6 +87,8 @@ class Waiting:
             return False
         self.woken = True
         self.open_gate()
+        if self.poller is not None:
+            self.poller.kick()
         return True
 
     def open_gate(self) -> None:
@@ -313,7 +317,7 @@ class ThreadedRunner:
             if wanted != self.polled[fd]:
                 self._ask(fd, wanted)
         poller.until = until
-        self.polling = poller
+        self.polling = me.poller = poller
         timeout = 0 if self.kernel.softirq_pending else _milliseconds(until, now)
         ready: list[tuple[int, int]] = []
         try:
@@ -323,6 +327,7 @@ class ThreadedRunner:
             ready = poller.poll.poll(timeout)
         finally:
             self.acquire()
+            me.poller = None
             poller.until = -1
             if self.polling is poller:
                 self.polling = None
