@@ -18,13 +18,13 @@ PATHS := src tests setup.py build_backend.py $(wildcard benchmarks) $(wildcard e
 # What is tested is this Makefile's choice, not that of the shell it is called from.
 unexport AFINET_PURE PYTHONPATH
 .DELETE_ON_ERROR:
-.PHONY: all help test lint types layers test-pure test-compiled test-builds parity wire demo bench wheel clean distclean
+.PHONY: all help test lint types layers test-pure test-compiled test-builds parity wire demo bench bench-wire wheel clean distclean
 
 all: help
 
 help:
 	@sed -n '1,5p' Makefile
-	@echo 'targets: test lint test-pure test-compiled test-builds wire demo bench wheel clean'
+	@echo 'targets: test lint test-pure test-compiled test-builds wire demo bench bench-wire wheel clean'
 
 $(DEV)/.done: pyproject.toml
 	@echo '== setting up $(DEV)'
@@ -100,6 +100,11 @@ demo: $(FAST)/.done
 
 bench: $(FAST)/.done
 	@$(FAST)/bin/python -m benchmarks
+
+# As root: network namespaces, TUN devices, and the kernel's own TCP beside afinet's. Options: BENCH_ARGS='--seconds 5 --only "bulk in"'
+BENCH_ARGS ?=
+bench-wire: $(FAST)/.done
+	@$(FAST)/bin/python -m benchmarks wire $(BENCH_ARGS)
 
 clean:
 	rm -rf build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""python -m benchmarks [NAME ...] [--build compiled|interpreted] [--json]
+"""python -m benchmarks [NAME ...] [--build compiled|interpreted] [--json]; python -m benchmarks wire ...: see wire.py
 
 Each benchmark runs in a process of its own, for each build there is, one after the other. Figures of one run compare with each
 other; machines differ.
@@ -32,9 +32,11 @@ def measure(name: str) -> dict[str, object]:
     return result
 
 
-def compiled_here() -> bool:
-    probe = subprocess.run([sys.executable, "-c", "import afinet; print(afinet.COMPILED)"], capture_output=True, text=True)
-    return probe.stdout.strip() == "True"
+def builds_here() -> list[str]:
+    env = dict(os.environ)
+    env.pop("AFINET_PURE", None)
+    probe = subprocess.run([sys.executable, "-c", "import afinet; print(afinet.COMPILED)"], env=env, capture_output=True, text=True)
+    return ["compiled", "interpreted"] if probe.stdout.strip() == "True" else ["interpreted"]
 
 
 def main() -> int:
@@ -43,6 +45,11 @@ def main() -> int:
     parser.add_argument("--build", choices=("compiled", "interpreted"), help="only this build")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    if sys.argv[1:2] == ["wire"]:
+        # Not for one build at a time: everything in it is compared with the kernel, in the same run.
+        from benchmarks import wire
+
+        return wire.main(sys.argv[2:], builds_here())
     args = parser.parse_args()
     for name in args.names:
         if name not in BENCHMARKS:
@@ -50,9 +57,7 @@ def main() -> int:
     if args.here:
         print(json.dumps(measure(args.names[0])))
         return 0
-    builds = [args.build] if args.build else ["interpreted"]
-    if not args.build and compiled_here():
-        builds.insert(0, "compiled")
+    builds = [args.build] if args.build else builds_here()
     failed = False
     for name in args.names:
         for build in builds:

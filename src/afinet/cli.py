@@ -41,6 +41,7 @@ def run(scenario: str, args: tuple[str, ...], seed: int | None, pcap: str | None
 @click.option("--route", "routes", multiple=True, metavar="ROUTE", help="Like '10.1.0.0/16 via 10.9.0.1'; may be repeated.")
 @click.option("--gateway", metavar="A", help="Where everything else goes; on a new device, the host's own address.")
 @click.option("--pcap", metavar="FILE", help="Write what the device sends and receives to FILE (pcapng); - is standard output.")
+@click.option("--offload/--no-offload", default=True, help="Super-packets of 64 KB and checksums left out: as with ethtool -K.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
 def up(
     name: str,
@@ -50,6 +51,7 @@ def up(
     routes: tuple[str, ...],
     gateway: str | None,
     pcap: str | None,
+    offload: bool,
     command: tuple[str, ...],
 ) -> None:
     """Run COMMAND, a Python program, with its IPv4 sockets on a TUN or TAP device.
@@ -61,7 +63,7 @@ def up(
     from afinet.tools.up import UpError, launch
 
     try:
-        sys.exit(launch(name, address, list(command), tap, mtu, routes, gateway, pcap))
+        sys.exit(launch(name, address, list(command), tap, mtu, routes, gateway, pcap, offload))
     except (HostError, UpError) as e:
         raise click.ClickException(str(e)) from None
 

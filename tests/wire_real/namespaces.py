@@ -9,10 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 import afinet
 
@@ -35,6 +32,8 @@ def why_not() -> str:
 
 def require() -> None:
     """Skip the module where there is no wire, and say so; fail where AFINET_REQUIRE_WIRE says that there is one."""
+    import pytest  # the benchmarks use this module too
+
     reason = why_not()
     if reason and os.environ.get("AFINET_REQUIRE_WIRE"):
         raise RuntimeError(f"AFINET_REQUIRE_WIRE is set: {reason}")
@@ -77,16 +76,17 @@ class Namespace:
         with self.inside():
             return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
 
-    def up(self, *arguments: str, cwd: Path | None = None, **kwargs: Any) -> subprocess.Popen[bytes]:
-        """`afinet up ...` in the namespace."""
-        environment = dict(os.environ, PYTHONPATH=HOME)
+    def start(self, command: list[str], **kwargs: Any) -> subprocess.Popen[bytes]:
+        """`command` in the namespace, with its output and complaints in pipes."""
         with self.inside():
-            process = subprocess.Popen(
-                [sys.executable, "-m", "afinet", "up", *arguments],
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=cwd, **kwargs,
-            )  # fmt: skip
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
         self.processes.append(process)
         return process
+
+    def up(self, *arguments: str, env: dict[str, str] | None = None, **kwargs: Any) -> subprocess.Popen[bytes]:
+        """`afinet up ...` in the namespace."""
+        environment = dict(env or os.environ, PYTHONPATH=HOME)
+        return self.start([sys.executable, "-m", "afinet", "up", *arguments], env=environment, **kwargs)
 
     def close(self) -> None:
         for process in self.processes:

@@ -34,11 +34,13 @@ def namespace() -> Iterator[Namespace]:
     ns.close()
 
 
-@pytest.fixture(params=["tun", "tap"])
+KINDS: dict[str, list[str]] = {"tun": [], "tap": ["--tap"], "plain": ["--no-offload"]}
+
+
+@pytest.fixture(params=["tun", "tap", "plain"])
 def kind(request: pytest.FixtureRequest) -> list[str]:
-    """The options of a new device of either kind."""
-    options = ["--tun", "afi0", "--address", f"{AFINET}/24"]
-    return options + ["--tap"] if request.param == "tap" else options
+    """The options of a new device of each kind."""
+    return ["--tun", "afi0", "--address", f"{AFINET}/24", *KINDS[request.param]]
 
 
 def payload(size: int) -> bytes:

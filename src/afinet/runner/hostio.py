@@ -63,7 +63,7 @@ class HostError(Exception):
 class HostTun(TunIO):
     """A descriptor of /dev/net/tun. `name` and `tap` tell which device it is, `vnet_hdr_sz` what is in front of each packet."""
 
-    def __init__(self, fd: int, name: str, tap: bool) -> None:
+    def __init__(self, fd: int, name: str, tap: bool, offload: bool = True) -> None:
         super().__init__()
         self.fd = fd
         self.name = name
@@ -75,7 +75,7 @@ class HostTun(TunIO):
         os.set_inheritable(fd, False)
         fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VIRTIO_NET_HDR_SIZE))
         fcntl.ioctl(fd, TUNSETVNETLE, struct.pack("i", 1))
-        for offloads in (OFFLOADS, TUN_F_CSUM):
+        for offloads in (OFFLOADS, TUN_F_CSUM) if offload else (0,):
             try:
                 fcntl.ioctl(fd, TUNSETOFFLOAD, offloads)
             except OSError:
@@ -192,8 +192,9 @@ def _refused(name: str, tap: bool, existed: bool, error: OSError) -> str:
     return f"{name}: cannot make or attach to a {kind} device: {error.strerror}"
 
 
-def adopt_tun(fd: int) -> HostTun:
-    """Take over a descriptor that is attached to a device, such as one that another process has passed on."""
+def adopt_tun(fd: int, offload: bool = True) -> HostTun:
+    """Take over a descriptor that is attached to a device, such as one that another process has passed on. Without `offload` each
+    packet is read as it would be on a cable: of the MTU's size, its checksum in it."""
     try:
         answer = fcntl.ioctl(fd, TUNGETIFF, IFREQ_FLAGS.pack(b"", 0))
     except OSError as e:
@@ -202,4 +203,4 @@ def adopt_tun(fd: int) -> HostTun:
     name = os.fsdecode(raw.rstrip(b"\0"))
     if not flags & IFF_NO_PI or not flags & IFF_VNET_HDR:
         raise HostError(f"descriptor {fd} of {name} was attached without IFF_NO_PI and IFF_VNET_HDR: attach it with both")
-    return HostTun(fd, name, flags & IFF_TAP != 0)
+    return HostTun(fd, name, flags & IFF_TAP != 0, offload)

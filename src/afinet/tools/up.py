@@ -41,6 +41,7 @@ def launch(
     routes: tuple[str, ...] = (),
     gateway: str | None = None,
     pcap: str | None = None,
+    offload: bool = True,
 ) -> int:
     """Replace this process by one that runs `command` on the device. Returns only by an exception, UpError or HostError."""
     import subprocess
@@ -80,6 +81,7 @@ def launch(
         "routes": parsed_routes,
         "gateway": via,
         "pcap": pcap,
+        "offload": offload,
         "program": program,
     }
     os.set_inheritable(io.fd, True)
@@ -268,9 +270,12 @@ def main(request: dict[str, Any]) -> None:
 
 def boot(request: dict[str, Any]) -> tuple[Any, Any]:
     """(Kernel, device): the machine, its addresses and routes. Numbers and ports come from the host's own chance."""
+    import resource
+
     from afinet.drivers.tun import tun_newlink
     from afinet.init.main import start_kernel
     from afinet.net.core.dev import dev_open
+    from afinet.net.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_RXCSUM
     from afinet.net.ipv4.devinet import inet_addr_add
     from afinet.net.ipv4.fib_frontend import ip_route_add
     from afinet.runner import hostio, real
@@ -278,10 +283,13 @@ def boot(request: dict[str, Any]) -> tuple[Any, Any]:
 
     kernel = start_kernel(real._socket.gethostname(), os.urandom(32))
     net = kernel.init_net
-    assert net is not None and net.loopback_dev is not None
+    assert net is not None and net.loopback_dev is not None and kernel.init_task is not None
+    kernel.init_task.rlimit_nofile = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     dev_open(net.loopback_dev)
-    io = hostio.adopt_tun(request["fd"])
+    io = hostio.adopt_tun(request["fd"], request["offload"])
     dev = tun_newlink(net, io.name, io, io.tap, io.vnet_hdr_sz, io.tso, request["mtu"])
+    if not request["offload"]:
+        dev.features &= ~(NETIF_F_HW_CSUM | NETIF_F_RXCSUM)  # ethtool -K: tx off, rx off; tso is by what the host was told
     dev_open(dev)
     local, plen = request["address"]
     broadcast = local | 0xFFFFFFFF >> plen if plen < 31 else 0
