@@ -70,8 +70,8 @@ class Taker(NetProtocol):
 class Host:
     """`dev` is 10.0.0.1/24 on `link`; a second device, `far`, is 192.0.2.1/24 on `farlink`."""
 
-    def __init__(self, seed: bytes = b"", mtu: int = 1500) -> None:
-        self.kernel: Kernel = start_kernel("test", seed)
+    def __init__(self, seed: bytes = b"", mtu: int = 1500, hz: int = 1000) -> None:
+        self.kernel: Kernel = start_kernel("test", seed, hz)
         net = self.kernel.init_net
         assert net is not None
         self.net: Net = net

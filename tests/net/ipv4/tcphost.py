@@ -197,8 +197,8 @@ class Peer(Machine):
 
     ISN = 1000
 
-    def __init__(self, seed: bytes = b"", mtu: int = 1500) -> None:
-        self.host = Host(seed, mtu)
+    def __init__(self, seed: bytes = b"", mtu: int = 1500, hz: int = 1000) -> None:
+        self.host = Host(seed, mtu, hz)
         self.kernel = self.host.kernel
         self.net: Net = self.host.net
         task = self.kernel.init_task
@@ -208,7 +208,15 @@ class Peer(Machine):
         self.dport = 80  # ours
 
     def rx(
-        self, flags: str, seq: int, ack: int = 0, data: bytes = b"", win: int = 65535, options: bytes = b"", urg: int = 0
+        self,
+        flags: str,
+        seq: int,
+        ack: int = 0,
+        data: bytes = b"",
+        win: int = 65535,
+        options: bytes = b"",
+        urg: int = 0,
+        tos: int = 0,
     ) -> None:
         mask = 0
         for c in flags:
@@ -217,7 +225,7 @@ class Peer(Machine):
         th = wire_tcp.emit_csum(
             self.sport, self.dport, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, mask, win, urg, options, sum
         )
-        self.host.receive(wire_ip.emit(0, 20 + len(th) + len(data), 1, 0x4000, 64, 6, B, A) + th + data)
+        self.host.receive(wire_ip.emit(tos, 20 + len(th) + len(data), 1, 0x4000, 64, 6, B, A) + th + data)
 
     def tx(self) -> list[Segment]:
         """What was sent since the last look, TCP only."""

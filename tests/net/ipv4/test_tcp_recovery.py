@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from afinet.net.ipv4.tcp_cong import tcp_set_default_congestion_control
 from afinet.net.ipv4.tcp_sock import TcpSock, tcp_loss_state
 from afinet.uapi import snmp
 from afinet.uapi.tcp import TCP_CA_CWR, TCP_CA_Disorder, TCP_CA_Loss, TCP_CA_Open, TCP_CA_Recovery
@@ -17,10 +18,12 @@ def sack(*blocks: int) -> bytes:
 
 
 class Sender(Peer):
-    """A connection on which we have sent `n` segments of 1000 bytes, 20 ms after the SYN-ACK (so the RTT is known)."""
+    """A connection on which we have sent `n` segments of 1000 bytes, 20 ms after the SYN-ACK (so the RTT is known). Its congestion
+    control is Reno unless another is named."""
 
-    def __init__(self, n: int, options: bytes = SACK_SYN) -> None:
-        super().__init__()
+    def __init__(self, n: int, options: bytes = SACK_SYN, congestion: str = "reno", hz: int = 1000) -> None:
+        super().__init__(hz=hz)
+        assert tcp_set_default_congestion_control(self.net, congestion) == 0
         listener = self.listener(self.task, self.dport)
         self.rx("S", self.ISN, options=options)
         self.base = self.tx1().seq + 1
@@ -355,6 +358,7 @@ def test_timestamps_tell_that_a_timeout_was_spurious() -> None:
 
 def test_an_ecn_echo_halves_the_window_once_and_is_answered_with_cwr() -> None:
     p = Peer()
+    assert tcp_set_default_congestion_control(p.net, "reno") == 0
     listener = p.listener(p.task, p.dport)
     p.rx("SEW", p.ISN, options=SACK_SYN)
     synack = p.tx1()

@@ -79,6 +79,11 @@ SOCK_BINDPORT_LOCK: Final = 8
 SK_CAN_REUSE: Final = 1
 SK_FORCE_REUSE: Final = 2
 
+# enum sk_pacing
+SK_PACING_NONE: Final = 0
+SK_PACING_NEEDED: Final = 1  # the protocol has to do it
+SK_PACING_FQ: Final = 2  # the fq qdisc does it
+
 SK_MEM_SEND: Final = 0
 SK_MEM_RECV: Final = 1
 PAGE_SIZE: Final = 4096
@@ -162,6 +167,7 @@ class Sock(SockCommon):
         "sk_net_refcnt",
         "sk_no_check_tx",
         "sk_pacing_rate",
+        "sk_pacing_status",
         "sk_peek_off",
         "sk_priority",
         "sk_prot_creator",
@@ -238,6 +244,7 @@ class Sock(SockCommon):
         self.sk_err: i16 = 0  # positive errno
         self.sk_err_soft: i16 = 0
         self.sk_txrehash: i16 = 0  # SO_TXREHASH
+        self.sk_pacing_status: i16 = SK_PACING_NONE
         self.sk_rx_queue_mapping: i16 = -1
         self.sk_tx_queue_mapping: i16 = -1
         self.sk_kern_sock: bool = False

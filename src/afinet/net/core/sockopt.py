@@ -19,6 +19,8 @@ from afinet.net.core import dev as dev_mod
 from afinet.net.core.sock import (
     PAGE_SIZE,
     SK_CAN_REUSE,
+    SK_PACING_NEEDED,
+    SK_PACING_NONE,
     SOCK_BROADCAST,
     SOCK_DBG,
     SOCK_FILTER_LOCKED,
@@ -233,6 +235,8 @@ def sk_setsockopt_unlocked(sk: Sock, optname: int, val: int, optval: bytes) -> i
         if len(optval) >= 8:
             rate = get_s64(optval, 0)
         datagram.sk_cold(sk).sk_max_pacing_rate = rate
+        if rate != -1 and sk.sk_pacing_status == SK_PACING_NONE:
+            sk.sk_pacing_status = SK_PACING_NEEDED
         if rate >= 0 and (sk.sk_pacing_rate < 0 or sk.sk_pacing_rate > rate):
             sk.sk_pacing_rate = rate
         return 0

@@ -540,6 +540,7 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     child.sk_sndbuf = parent.sk_sndbuf
     child.sk_rcvlowat = parent.sk_rcvlowat
     child.sk_pacing_rate = parent.sk_pacing_rate
+    child.sk_pacing_status = parent.sk_pacing_status
     child.sk_peek_off = parent.sk_peek_off
     datagram.sk_clone_cold(child, parent)
     child.sk_wmem_alloc = 1

@@ -181,6 +181,7 @@ class InetConnectionSock(InetSock):
         "icsk_af_ops",
         "icsk_backoff",
         "icsk_bind2_hash",
+        "icsk_ca_initialized",
         "icsk_ca_ops",
         "icsk_ca_priv",
         "icsk_ca_setsockopt",
@@ -234,6 +235,7 @@ class InetConnectionSock(InetSock):
         self.icsk_ca_state: i16 = 0  # TCP_CA_*
         self.icsk_ack_pending: i16 = 0  # ICSK_ACK_*
         self.icsk_ack_pingpong: i16 = 0
+        self.icsk_ca_initialized: bool = False  # the algorithm's init() was called, so release() will be
         self.icsk_ca_setsockopt: bool = False
 
 

@@ -189,7 +189,9 @@ class CtlAllowedCongestionControl(CtlTable):
     __slots__ = ("kernel",)
 
     def __init__(self, net: Net) -> None:
-        super().__init__("tcp_allowed_congestion_control", net.core, "sysctl_default_qdisc")
+        # of the machine: only its first namespace may write
+        first = net.kernel.init_net is None or net.kernel.init_net is net
+        super().__init__("tcp_allowed_congestion_control", net.core, "sysctl_default_qdisc", mode=0o644 if first else 0o444)
         self.kernel: Kernel = net.kernel
 
     def read(self) -> str:

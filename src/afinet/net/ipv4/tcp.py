@@ -52,6 +52,7 @@ from afinet.net.ipv4 import (
     inet_timewait_sock,
     tcp_ack,
     tcp_cong,
+    tcp_cubic,
     tcp_fragment,
     tcp_ipv4,
     tcp_minisocks,
@@ -175,6 +176,8 @@ _SKB_BASE: Final = 896  # skb_truesize(MAX_TCP_HEADER): what a segment is charge
 _MAX_SKB_FRAGS: Final = 17
 _FLUSH_BACKLOG: Final = 16  # segments made in one call before the backlog is looked at
 
+TCP_CONG_DEFAULT: Final = "cubic"  # CONFIG_DEFAULT_TCP_CONG
+
 CLOSE_NEW: Final = 0  # iocb.ki_state of a close()
 CLOSE_LINGERING: Final = 1
 
@@ -195,11 +198,11 @@ class TcpSkOps(PernetOperations):
         mem = prot.sysctl_mem
         if mem is not None:
             net.ipv4.sysctl_tcp_mem = mem
-        ca = tcp_cong.tcp_ca_find(net.kernel, "cubic") or tcp_cong.tcp_ca_find(net.kernel, "reno")
-        if ca is None:
-            return -ENOENT
-        net.ipv4.tcp_congestion_control = ca
-        return 0
+        init_net = net.kernel.init_net
+        if init_net is not None and net is not init_net:
+            net.ipv4.tcp_congestion_control = init_net.ipv4.tcp_congestion_control
+            return 0
+        return tcp_cong.tcp_set_default_congestion_control(net, TCP_CONG_DEFAULT)
 
     def exit(self, net: Net) -> None:
         inet_timewait_sock.inet_twsk_purge(net)
@@ -207,6 +210,7 @@ class TcpSkOps(PernetOperations):
 
 def tcp_init(kernel: Kernel) -> None:
     tcp_cong.tcp_cong_init(kernel)
+    tcp_cubic.cubictcp_register(kernel)
     tcp_output.tcp_tasklet_init(kernel)
     register_pernet_subsys(kernel, TcpSkOps())
 

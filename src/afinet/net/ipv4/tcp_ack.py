@@ -153,7 +153,7 @@ def tcp_rearm_rto(sk: TcpSock) -> None:
     if pending == ICSK_TIME_REO_TIMEOUT or pending == ICSK_TIME_LOSS_PROBE:
         # they came before the RTO, which began with the segment
         rto = max(tcp_rto_delta(sk), 1)
-    tcp_timer.inet_csk_reset_xmit_timer(sk, ICSK_TIME_RETRANS, rto)
+    tcp_timer.tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, rto)
 
 
 def tcp_clear_retrans(tp: TcpSock) -> None:
@@ -827,7 +827,7 @@ def tcp_clean_rtx_queue(sk: TcpSock, prior_fack: int, prior_snd_una: int, state:
         flag |= FLAG_SET_XMIT_TIMER
     ca = sk.icsk_ca_ops
     if ca is not None:
-        ca.pkts_acked(sk, pkts_acked, rate.rtt_us, rate.prior_in_flight)
+        ca.pkts_acked(sk, pkts_acked, rate.rtt_us, sk.mss_cache * (sk.delivered - rate.prior_delivered))
     return flag
 
 
@@ -906,6 +906,9 @@ def tcp_update_pacing_rate(sk: TcpSock) -> None:
     rate = sk.mss_cache * 80000 * ratio * cwnd
     if sk.srtt_us:
         rate //= sk.srtt_us
+    cold = sk.sk_cold
+    if cold is not None and 0 <= cold.sk_max_pacing_rate < rate:
+        rate = cold.sk_max_pacing_rate
     sk.sk_pacing_rate = rate
 
 

@@ -2,7 +2,7 @@
 
 An algorithm is one `TcpCongestionOps` object per Kernel, registered under its name; what it keeps for a sock is in
 `sk.icsk_ca_priv`. Subclass it, override methods, and `tcp_register_congestion_control(kernel, ops)`. `TCP_CONGESTION` and
-net.ipv4.tcp_congestion_control then know it.
+net.ipv4.tcp_congestion_control then know it. (afinet.congestion is the public face of this.)
 
 Call order: tcp_assign_congestion_control (a new sock) -> tcp_init_congestion_control (at ESTABLISHED) -> `cong_avoid` or
 `cong_control` (each ACK, from tcp_ack.py), `ssthresh` (a loss), `set_state`, `cwnd_event` -> tcp_cleanup_congestion_control.
@@ -66,7 +66,8 @@ class TcpCongestionOps:
         return tcp_reno_undo_cwnd(sk)
 
     def pkts_acked(self, sk: TcpSock, pkts_acked: int, rtt_us: int, in_flight: int) -> None:
-        """Packets left the queue; `rtt_us` is -1 where nothing was measured."""
+        """Packets left the queue, or were SACKed; `rtt_us` is -1 where nothing was measured. `in_flight`: bytes that were, when the
+        last of them was sent (struct ack_sample)."""
 
     def cong_control(self, sk: TcpSock, ack: int, flag: int, rs: RateSample) -> bool:
         """Take over all of it: set the window and the pacing rate from the rate sample. True if it did; else `cong_avoid` is
@@ -173,10 +174,13 @@ def tcp_set_allowed_congestion_control(kernel: Kernel, names: str) -> int:
 
 
 def tcp_set_default_congestion_control(net: Net, name: str) -> int:
-    """Of the namespace."""
+    """Of the namespace. -ENOENT: no such algorithm; -EPERM: a restricted one, which only the first namespace may choose."""
     ca = tcp_ca_find(net.kernel, name)
     if ca is None:
         return -ENOENT
+    init_net = net.kernel.init_net
+    if not ca.flags & TCP_CONG_NON_RESTRICTED and init_net is not None and net is not init_net:
+        return -EPERM
     ca.flags |= TCP_CONG_NON_RESTRICTED
     net.ipv4.tcp_congestion_control = ca
     return 0
@@ -187,8 +191,10 @@ def tcp_set_default_congestion_control(net: Net, name: str) -> int:
 
 def tcp_assign_congestion_control(sk: TcpSock) -> None:
     """A new sock gets the namespace's algorithm."""
-    sk.icsk_ca_ops = sk.sk_net.ipv4.tcp_congestion_control
+    ca = sk.sk_net.ipv4.tcp_congestion_control
+    sk.icsk_ca_ops = ca
     sk.icsk_ca_priv = None
+    tcp_ca_ecn_xmit(sk, ca)
 
 
 def tcp_init_congestion_control(sk: TcpSock) -> None:
@@ -201,12 +207,30 @@ def tcp_init_congestion_control(sk: TcpSock) -> None:
         ca = sk.icsk_ca_ops
     assert ca is not None
     ca.init(sk)
+    tcp_ca_ecn_xmit(sk, ca)
+    sk.icsk_ca_initialized = True
+
+
+def tcp_ca_needs_ecn(sk: TcpSock) -> bool:
+    """The algorithm lives on marks: ECN is asked for whatever tcp_ecn says, and all packets say ECT."""
+    ca = sk.icsk_ca_ops
+    return ca is not None and ca.flags & TCP_CONG_NEEDS_ECN != 0
+
+
+def tcp_ca_ecn_xmit(sk: TcpSock, ca: TcpCongestionOps) -> None:
+    """INET_ECN_xmit or INET_ECN_dontxmit."""
+    if ca.flags & TCP_CONG_NEEDS_ECN:
+        sk.tos |= 2
+    elif sk.tos & 3:
+        sk.tos &= ~3
 
 
 def tcp_cleanup_congestion_control(sk: TcpSock) -> None:
     ca = sk.icsk_ca_ops
     if ca is not None:
-        ca.release(sk)
+        if sk.icsk_ca_initialized:
+            ca.release(sk)
+            sk.icsk_ca_initialized = False
         sk.icsk_ca_priv = None
 
 
@@ -230,6 +254,8 @@ def tcp_reinit_congestion_control(sk: TcpSock, ca: TcpCongestionOps) -> None:
     sk.icsk_ca_setsockopt = True
     if sk.sk_state != TCP_CLOSE and sk.sk_state != TCP_LISTEN:
         tcp_init_congestion_control(sk)
+    else:
+        tcp_ca_ecn_xmit(sk, ca)
 
 
 def tcp_ca_event(sk: TcpSock, event: int) -> None:

@@ -55,7 +55,7 @@ from afinet.net.ipv4 import (
     tcp_timer,
 )
 from afinet.net.ipv4.inet_sock import ICSK_ACK_SCHED, ICSK_TIME_RETRANS, INET_FLAGS_TRANSPARENT, inet_test_bit
-from afinet.net.ipv4.tcp_cong import tcp_init_congestion_control
+from afinet.net.ipv4.tcp_cong import tcp_ca_needs_ecn, tcp_init_congestion_control
 from afinet.net.ipv4.tcp_fragment import tcp_mtup_init, tcp_sync_mss
 from afinet.net.ipv4.tcp_inline import (
     FLAG_DATA,
@@ -857,12 +857,13 @@ def tcp_openreq_init(req: TcpRequestSock, rx_opt: TcpOptionsReceived, skb: SkBuf
     req.ir_mark = sk.sk_mark
 
 
-def tcp_ecn_create_request(req: TcpRequestSock, skb: SkBuff, net: Net) -> None:
+def tcp_ecn_create_request(req: TcpRequestSock, skb: SkBuff, sk: TcpSock) -> None:
     """The SYN asks for ECN and does not itself carry a mark, which would be a middlebox's doing."""
     flags = skb.tcp_flags
     if not (flags & TCPHDR_ECE and flags & TCPHDR_CWR):
         return
-    if skb.head[skb.network_header + 1] & 3 == 0 and net.ipv4.sysctl_tcp_ecn:
+    marked = skb.head[skb.network_header + 1] & 3 != 0
+    if (not marked and sk.sk_net.ipv4.sysctl_tcp_ecn) or tcp_ca_needs_ecn(sk):
         req.ecn_ok = True
 
 
@@ -922,7 +923,7 @@ def tcp_conn_request(rsk_ops: TcpRequestSockOps, af_ops: TcpRequestSockAfOps, sk
             tcp_ipv4.tcp_listendrop(sk)
             return 0
         isn = af_ops.init_seq(net, skb)
-    tcp_ecn_create_request(req, skb, net)
+    tcp_ecn_create_request(req, skb, sk)
     req.snt_isn = isn
     req.txhash = sk.kernel.random("txhash").get_random_u32() or 1
     req.syn_tos = skb.head[skb.network_header + 1]

@@ -8,10 +8,10 @@ tcp_send_fin open and close. The window that goes along is chosen by tcp_select_
 A queued segment is payload only, pieces of bytes in `frags`. Each transmission makes a new packet whose head is the header and
 whose frags are the same pieces: nothing is copied.
 
-In other rooms: tcp_fragment.py (cutting, segment sizes), tcp_retransmit.py (retransmissions, loss and window probes).
+In other rooms: tcp_fragment.py (cutting, segment sizes), tcp_retransmit.py (retransmissions, loss and window probes),
+tcp_pacing.py.
 
-Left out: fast open, MD5 and AO, zerocopy, path MTU probing by size, pacing inside TCP (fq's business; nobody asks for it before
-BBR), the growing of a queued segment by later data (tcp_grow_skb).
+Left out: fast open, MD5 and AO, zerocopy, path MTU probing by size, the growing of a queued segment by later data (tcp_grow_skb).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from afinet.net.core.skbuff import (
     skb_truesize,
     skb_unlink,
 )
-from afinet.net.core.sock import PAGE_SIZE, Sock, sk_free, sk_mem_charge, sock_hold, sock_put
-from afinet.net.ipv4 import tcp, tcp_ack, tcp_input, tcp_rcvq, tcp_retransmit, tcp_timer
+from afinet.net.core.sock import PAGE_SIZE, SK_PACING_NONE, Sock, sk_free, sk_mem_charge, sock_hold, sock_put
+from afinet.net.ipv4 import tcp, tcp_ack, tcp_input, tcp_pacing, tcp_rcvq, tcp_retransmit, tcp_timer
 from afinet.net.ipv4.inet_sock import (
     ICSK_ACK_NOMEM,
     ICSK_ACK_SCHED,
@@ -44,7 +44,7 @@ from afinet.net.ipv4.inet_sock import (
     ICSK_TIME_PROBE0,
     ICSK_TIME_RETRANS,
 )
-from afinet.net.ipv4.tcp_cong import tcp_ca_event
+from afinet.net.ipv4.tcp_cong import tcp_ca_event, tcp_ca_needs_ecn
 from afinet.net.ipv4.tcp_fragment import (
     tcp_current_mss,
     tcp_mss_clamp,
@@ -423,6 +423,8 @@ def tcp_transmit_skb(sk: TcpSock, skb: SkBuff, clone_it: bool = True, rcv_nxt: i
         if tsorted is not None:
             tsorted.move_tail(skb)
         tcp_rate_skb_sent(sk, skb)
+        if sk.sk_pacing_status != SK_PACING_NONE:
+            tcp_pacing.tcp_update_skb_after_send(sk, size)
     return err
 
 
@@ -495,7 +497,7 @@ def tcp_ecn_send(sk: TcpSock, flags: int, size: int, seq: int) -> int:
         if sk.ecn_flags & TCP_ECN_QUEUE_CWR:
             sk.ecn_flags &= ~TCP_ECN_QUEUE_CWR
             flags |= TCPHDR_CWR
-    else:
+    elif not tcp_ca_needs_ecn(sk):
         sk.tos &= ~3
     if sk.ecn_flags & TCP_ECN_DEMAND_CWR:
         flags |= TCPHDR_ECE
@@ -504,7 +506,10 @@ def tcp_ecn_send(sk: TcpSock, flags: int, size: int, seq: int) -> int:
 
 def tcp_ecn_send_syn(sk: TcpSock, skb: SkBuff) -> None:
     sk.ecn_flags = 0
-    if sk.sk_net.ipv4.sysctl_tcp_ecn == 1:
+    needs_ecn = tcp_ca_needs_ecn(sk)
+    if sk.sk_net.ipv4.sysctl_tcp_ecn == 1 or needs_ecn:
+        if needs_ecn:
+            sk.tos |= 2
         skb.tcp_flags |= TCPHDR_ECE | TCPHDR_CWR
         sk.ecn_flags = TCP_ECN_OK
 
@@ -634,7 +639,7 @@ def tcp_small_queue_check(sk: TcpSock, skb: SkBuff, factor: int) -> bool:
     rate = sk.sk_pacing_rate
     if rate >= 0:
         paced = rate >> _SK_PACING_SHIFT
-        if paced < limit:
+        if paced < limit or sk.sk_pacing_status != SK_PACING_NONE:
             limit = paced
     floor = 2 * skb.truesize
     if limit < floor:
@@ -664,6 +669,8 @@ def tcp_write_xmit(sk: TcpSock, mss_now: int, nonagle: int, push_one: int) -> bo
     while True:
         skb = queue.head
         if skb is None:
+            break
+        if sk.sk_pacing_status != SK_PACING_NONE and tcp_pacing.tcp_pacing_check(sk):
             break
         quota = tcp_cwnd_test(sk)
         if quota == 0:

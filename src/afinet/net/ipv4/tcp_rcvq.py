@@ -56,7 +56,10 @@ from afinet.net.ipv4.inet_sock import (
     ICSK_ACK_PUSHED2,
     ICSK_ACK_SCHED,
 )
+from afinet.net.ipv4.tcp_cong import tcp_ca_event, tcp_ca_needs_ecn
 from afinet.net.ipv4.tcp_inline import (
+    CA_EVENT_ECN_IS_CE,
+    CA_EVENT_ECN_NO_CE,
     MAX_TCP_HEADER,
     TCP_ATO_MIN,
     TCP_CHRONO_SNDBUF_LIMITED,
@@ -198,6 +201,8 @@ def tcp_data_ecn_check(sk: TcpSock, skb: SkBuff) -> None:
         if sk.ecn_flags & TCP_ECN_SEEN:
             tcp_enter_quickack_mode(sk, 2)
         return
+    if tcp_ca_needs_ecn(sk):
+        tcp_ca_event(sk, CA_EVENT_ECN_IS_CE if ecn == 3 else CA_EVENT_ECN_NO_CE)
     if ecn == 3 and not sk.ecn_flags & TCP_ECN_DEMAND_CWR:
         tcp_enter_quickack_mode(sk, 2)
         sk.ecn_flags |= TCP_ECN_DEMAND_CWR

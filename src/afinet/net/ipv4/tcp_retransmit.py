@@ -10,8 +10,8 @@ Left out: skb_still_in_host_queue (a retransmission while the original still wai
 from __future__ import annotations
 
 from afinet.net.core.skbuff import SkBuff
-from afinet.net.core.sock import sk_mem_charge
-from afinet.net.ipv4 import tcp_ack, tcp_ipv4, tcp_output, tcp_timer
+from afinet.net.core.sock import SK_PACING_NONE, sk_mem_charge
+from afinet.net.ipv4 import tcp_ack, tcp_ipv4, tcp_output, tcp_pacing, tcp_timer
 from afinet.net.ipv4.inet_sock import ICSK_TIME_LOSS_PROBE, ICSK_TIME_PROBE0, ICSK_TIME_REO_TIMEOUT, ICSK_TIME_RETRANS
 from afinet.net.ipv4.tcp_fragment import (
     TCP_FRAG_IN_RTX_QUEUE,
@@ -217,6 +217,8 @@ def tcp_xmit_retransmit_queue(sk: TcpSock) -> None:
     max_segs = tcp_output.tcp_tso_segs(sk, tcp_current_mss(sk))
     stats = sk.sk_net.net_statistics
     while skb is not None:
+        if sk.sk_pacing_status != SK_PACING_NONE and tcp_pacing.tcp_pacing_check(sk):
+            break
         if hole is None:
             sk.retransmit_skb_hint = skb
         segs = sk.snd_cwnd - tcp_packets_in_flight(sk)
@@ -241,7 +243,7 @@ def tcp_xmit_retransmit_queue(sk: TcpSock) -> None:
                 rearm_timer = True
         skb = skb.next
     if rearm_timer:
-        tcp_timer.inet_csk_reset_xmit_timer(sk, ICSK_TIME_RETRANS, sk.icsk_rto)
+        tcp_timer.tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, sk.icsk_rto)
 
 
 # -- tail loss probes ------------------------------------------------------------------------------------------------------
@@ -267,7 +269,7 @@ def tcp_schedule_loss_probe(sk: TcpSock, advancing_rto: bool) -> bool:
     rto_delta = sk.icsk_rto if advancing_rto else tcp_ack.tcp_rto_delta(sk)
     if 0 < rto_delta < timeout:
         timeout = rto_delta
-    tcp_timer.inet_csk_reset_xmit_timer(sk, ICSK_TIME_LOSS_PROBE, timeout)
+    tcp_timer.tcp_reset_xmit_timer(sk, ICSK_TIME_LOSS_PROBE, timeout)
     return True
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from afinet.net.core.sock import Proto, Sock
     from afinet.net.ipv4.inet_hashtables import InetBind2Bucket, InetBindBucket
     from afinet.net.ipv4.tcp_ipv4_reply import TcpRequestSockAfOps
+    from afinet.net.ipv4.tcp_pacing import TcpPacingTimer
     from afinet.net.ipv4.tcp_queue import TcpSkbQueue, TsortedQueue
     from afinet.net.ipv4.tcp_rcvq import TcpCompressedAckTimer
 
@@ -146,6 +147,7 @@ class TcpColdFields:
         "last_oow_ack_time",
         "linger2",
         "notsent_lowat",
+        "pacing_timer",
         "recvmsg_inq",
         "save_syn",
         "saved_syn",
@@ -168,6 +170,7 @@ class TcpColdFields:
         self.saved_syn: bytes | None = None
         self.icsk_probes_tstamp: int = 0  # when the first window probe that is not answered was sent
         self.last_oow_ack_time: int = 0  # when a segment out of the window was last answered
+        self.pacing_timer: TcpPacingTimer | None = None
         self.urg_seq: int = 0  # where the urgent byte is or was; urg_data says whether there is one
 
 

@@ -22,6 +22,7 @@ from afinet.kernel.time import NSEC_PER_MSEC
 from afinet.kernel.timer import TimerList
 from afinet.net.core.request_sock import RequestSock
 from afinet.net.core.sock import (
+    SK_PACING_NONE,
     SOCK_DEAD,
     SOCK_KEEPOPEN,
     Sock,
@@ -31,7 +32,7 @@ from afinet.net.core.sock import (
     sock_hold,
     sock_put,
 )
-from afinet.net.ipv4 import tcp, tcp_ack, tcp_minisocks, tcp_output, tcp_rcvq, tcp_recovery, tcp_retransmit
+from afinet.net.ipv4 import tcp, tcp_ack, tcp_minisocks, tcp_output, tcp_pacing, tcp_rcvq, tcp_recovery, tcp_retransmit
 from afinet.net.ipv4.inet_sock import (
     ICSK_ACK_SCHED,
     ICSK_ACK_TIMER,
@@ -153,6 +154,8 @@ def tcp_init_xmit_timers(sk: TcpSock) -> None:
 def tcp_clear_xmit_timers(sk: TcpSock) -> None:
     """Cancel all; the sock is going away."""
     sk_stop_timer(sk, sk.compressed_ack_timer)
+    if sk.tcp_cold is not None:
+        sk_stop_timer(sk, sk.tcp_cold.pacing_timer)
     inet_csk_clear_xmit_timers(sk)
 
 
@@ -178,6 +181,13 @@ def inet_csk_reset_xmit_timer(sk: TcpSock, what: int, when: int) -> None:
         sk.icsk_retransmit_timer = timer
     if not kernel.mod_timer(timer, when):
         sk.sk_refcnt += 1
+
+
+def tcp_reset_xmit_timer(sk: TcpSock, what: int, when: int) -> None:
+    """The same for what was just sent: its time begins when pacing lets it leave."""
+    if sk.sk_pacing_status != SK_PACING_NONE:
+        when += tcp_pacing.tcp_pacing_delay(sk)
+    inet_csk_reset_xmit_timer(sk, what, when)
 
 
 def inet_csk_clear_retrans(sk: TcpSock) -> None:
