@@ -11,6 +11,7 @@ from afinet.net.core.dev import dev_open, dev_set_mac_address
 from afinet.net.core.net_namespace import copy_net_ns
 from afinet.net.ipv4.devinet import inet_addr_add
 from afinet.uapi.errno import EIOCBQUEUED
+from afinet.uapi.filter import pack_sock_fprog
 from afinet.uapi.sockaddr import get_s32
 from tests.leaks import start_kernel
 
@@ -77,6 +78,9 @@ class AfinetCalls:
 
     def setsockopt(self, fd: int, level: int, name: int, value: bytes) -> int:
         return self.done(syscalls.sys_setsockopt(self.task, fd, level, name, value))
+
+    def attach_filter(self, fd: int, option: int, insns: bytes) -> int:
+        return self.setsockopt(fd, 1, option, pack_sock_fprog(insns))
 
     def getsockopt(self, fd: int, level: int, name: int, size: int) -> tuple[int, bytes]:
         return syscalls.sys_getsockopt(self.task, fd, level, name, size)

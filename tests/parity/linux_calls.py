@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import subprocess
 
 CLONE_NEWNET = 0x40000000
@@ -127,6 +128,11 @@ class LinuxCalls:
 
     def setsockopt(self, fd: int, level: int, name: int, value: bytes) -> int:
         return _ret(LIBC.setsockopt(fd, level, name, value, len(value)))
+
+    def attach_filter(self, fd: int, option: int, insns: bytes) -> int:
+        """SO_ATTACH_FILTER and its like: struct sock_fprog points to the instructions."""
+        buf = ctypes.create_string_buffer(insns, len(insns))
+        return self.setsockopt(fd, 1, option, struct.pack("=H6xQ", len(insns) // 8, ctypes.addressof(buf)))
 
     def getsockopt(self, fd: int, level: int, name: int, size: int) -> tuple[int, bytes]:
         buf = ctypes.create_string_buffer(max(size, 1))

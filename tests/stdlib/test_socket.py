@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import io
 import os
@@ -630,3 +631,24 @@ def test_control_messages_go_both_ways_as_on_the_host(world: World) -> None:
             return [*out, *map(bytes, buffers)]
 
     assert world.run(lambda: story(socket)) == story(host_socket)
+
+
+# -- socket filters ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_filter_is_attached_by_pointer_as_programs_do_it(world: World) -> None:
+    """struct sock_fprog with the address of the instructions, as scapy and tcpdump in Python pack it."""
+    insns = struct.pack("=HBBI", 0x06, 0, 0, 11)  # ret #11: the UDP header and three bytes
+
+    def program() -> tuple[bytes, bytes, int]:
+        rx = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        rx.bind(("127.0.0.1", 5000))
+        buffer = ctypes.create_string_buffer(insns, len(insns))
+        rx.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HL", 1, ctypes.addressof(buffer)))
+        tx = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        tx.sendto(b"filtered", ("127.0.0.1", 5000))
+        with pytest.raises(OSError) as error:
+            rx.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HL", 1, 16))
+        return rx.recv(100), rx.getsockopt(socket.SOL_SOCKET, 26, 1), error.value.errno or 0
+
+    assert world.run(program) == (b"fil", insns, errno.EFAULT)

@@ -26,12 +26,24 @@ from afinet.kernel.wait import Kiocb
 from afinet.runner import real
 from afinet.runner.virtual import FD_BASE, SimTask, current_task
 from afinet.stdlib import netdb
-from afinet.uapi.errno import EAFNOSUPPORT, EAGAIN, ECONNRESET, EINPROGRESS, EIOCBQUEUED, EISCONN
+from afinet.uapi.errno import EAFNOSUPPORT, EAGAIN, ECONNRESET, EFAULT, EINPROGRESS, EIOCBQUEUED, EISCONN
 from afinet.uapi.eventpoll import POLLERR, POLLIN, POLLOUT
 from afinet.uapi.fcntl import F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, O_NONBLOCK
-from afinet.uapi.sockaddr import get_s32, pack_cmsg, pack_s32, pack_sockaddr_in, parse_cmsgs, sa_family, unpack_sockaddr_in
+from afinet.uapi.filter import SIZEOF_SOCK_FILTER, SIZEOF_SOCK_FPROG
+from afinet.uapi.sockaddr import (
+    get_s32,
+    get_s64,
+    pack_cmsg,
+    pack_s32,
+    pack_sockaddr_in,
+    parse_cmsgs,
+    sa_family,
+    unpack_sockaddr_in,
+)
 from afinet.uapi.socket import (
     AF_INET,
+    SO_ATTACH_FILTER,
+    SO_ATTACH_REUSEPORT_CBPF,
     SO_DOMAIN,
     SO_ERROR,
     SO_PROTOCOL,
@@ -80,6 +92,26 @@ def buffer_bytes(data: Any) -> bytes:
         return bytes(memoryview(data))
     except TypeError:
         raise TypeError(f"a bytes-like object is required, not '{type(data).__name__}'") from None
+
+
+def copy_fprog(fprog: bytes) -> bytes:
+    """copy_from_user of struct sock_fprog: it points to instructions in this process's memory, which the stack wants behind it.
+    OSError (EFAULT) for a pointer that leads nowhere."""
+    at = get_s64(fprog, 8)
+    size = (fprog[0] | fprog[1] << 8) * SIZEOF_SOCK_FILTER
+    if at == 0 or size == 0:
+        return fprog
+    try:
+        memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            insns = os.pread(memory, size, at)
+        finally:
+            os.close(memory)
+    except (OSError, OverflowError):
+        insns = b""
+    if len(insns) != size:
+        raise os_error(-EFAULT)
+    return fprog + insns
 
 
 def writable(buffer: Any) -> memoryview:
@@ -460,6 +492,8 @@ class socket(_Real):
             data = pack_s32(value)
         else:
             data = buffer_bytes(value)
+            if level == SOL_SOCKET and optname in (SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_CBPF) and len(data) == SIZEOF_SOCK_FPROG:
+                data = copy_fprog(data)
         self._check(syscalls.sys_setsockopt(self._enter(), self._fd, level, optname, data))
 
     # -- receiving ----------------------------------------------------------------------------------------------------

@@ -15,11 +15,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast
 
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
+from afinet.net.core import filter
 from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_PROTO_MEM,
     SKB_DROP_REASON_SOCKET_RCVBUFF,
 )
-from afinet.net.core.filter import sk_filter
 from afinet.net.core.skbuff import (
     SkBuff,
     SkBuffHead,
@@ -59,6 +59,7 @@ from afinet.uapi.socket import MSG_DONTWAIT, MSG_PEEK, RCV_SHUTDOWN, SHUTDOWN_MA
 from afinet.uapi.tcp import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_SENT
 
 if TYPE_CHECKING:
+    from afinet.net.core.filter import BpfProg
     from afinet.net.socket import MsgHdr
 
 # skb.cb of an empty packet that MSG_PEEK has shown (skb->peeked).
@@ -69,13 +70,12 @@ class SockColdFields:
     """What few socks use: the error queue, the socket filter, rare options. Made by `sk_cold` at first use."""
 
     __slots__ = (
-        "sk_busy_poll",
         "sk_cookie",
         "sk_error_queue",
         "sk_filter",
-        "sk_incoming_cpu",
         "sk_lingertime",
         "sk_max_pacing_rate",
+        "sk_omem_alloc",
         "sk_rcvtimeo",
         "sk_reserved_mem",
         "sk_sndtimeo",
@@ -83,11 +83,10 @@ class SockColdFields:
 
     def __init__(self) -> None:
         self.sk_error_queue: SkBuffHead = SkBuffHead()
-        self.sk_filter: object = None
+        self.sk_filter: BpfProg | None = None  # SO_ATTACH_FILTER
+        self.sk_omem_alloc: int = 0  # bytes charged against net.core.optmem_max
         self.sk_cookie: int = 0  # SO_COOKIE, drawn when first asked for
-        self.sk_incoming_cpu: int = -1
         self.sk_reserved_mem: int = 0  # SO_RESERVE_MEM: bytes of sk_forward_alloc that are not given back
-        self.sk_busy_poll: int = 0  # SO_BUSY_POLL, us
         self.sk_rcvtimeo: int = MAX_SCHEDULE_TIMEOUT  # SO_RCVTIMEO, ns
         self.sk_sndtimeo: int = MAX_SCHEDULE_TIMEOUT
         self.sk_lingertime: int = 0  # SO_LINGER, ns
@@ -107,7 +106,9 @@ def sk_clone_cold(child: Sock, parent: Sock) -> None:
     old = parent.sk_cold
     if old is not None:
         cold = sk_cold(child)
-        cold.sk_busy_poll = old.sk_busy_poll
+        if old.sk_filter is not None:
+            cold.sk_filter = old.sk_filter
+            cold.sk_omem_alloc += old.sk_filter.size
         cold.sk_rcvtimeo = old.sk_rcvtimeo
         cold.sk_sndtimeo = old.sk_sndtimeo
         cold.sk_lingertime = old.sk_lingertime
@@ -123,8 +124,8 @@ def connection_based(sk: Sock) -> bool:
 
 def sock_queue_rcv_skb_reason(sk: Sock, skb: SkBuff) -> int:
     """Past the filter, queue a packet to `sk` and wake its reader. 0, or the reason for which the caller must drop it."""
-    if sk.kernel.security_hooks:
-        reason = sk_filter(sk, skb)
+    if sk.sk_cold is not None or sk.kernel.security_hooks:
+        reason = filter.sk_filter(sk, skb)
         if reason:
             return reason
     if sk.sk_rmem_alloc >= sk.sk_rcvbuf:

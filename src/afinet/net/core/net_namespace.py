@@ -47,6 +47,7 @@ class NetnsCore:
         "sysctl_default_qdisc",
         "sysctl_netdev_budget",
         "sysctl_netdev_max_backlog",
+        "sysctl_optmem_max",
         "sysctl_rmem_default",
         "sysctl_rmem_max",
         "sysctl_somaxconn",
@@ -61,6 +62,7 @@ class NetnsCore:
         self.sysctl_rmem_max: int = 4 << 20
         self.sysctl_wmem_default: int = 212992
         self.sysctl_wmem_max: int = 4 << 20
+        self.sysctl_optmem_max: int = 128 << 10
         self.sysctl_netdev_max_backlog: int = 1000
         self.sysctl_netdev_budget: int = 300
         self.sysctl_txrehash: int = 1

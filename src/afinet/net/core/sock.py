@@ -159,6 +159,7 @@ class Sock(SockCommon):
         "sk_forward_alloc",
         "sk_gso_max_segs",
         "sk_gso_max_size",
+        "sk_incoming_cpu",
         "sk_kern_sock",
         "sk_lock_owned",
         "sk_mark",
@@ -237,6 +238,7 @@ class Sock(SockCommon):
         self.sk_ack_backlog: i32 = 0
         self.sk_max_ack_backlog: i32 = 0
         self.sk_rx_dst_ifindex: i32 = 0
+        self.sk_incoming_cpu: i32 = -1  # SO_INCOMING_CPU; 0, the only CPU here, once a connected sock received something
         self.sk_type: i16 = 0
         self.sk_protocol: i16 = 0
         self.sk_shutdown: i16 = 0
@@ -380,6 +382,10 @@ class Proto:
     # names
     def hash(self, sk: Sock) -> int:
         return 0
+
+    def hashed(self, sk: Sock) -> bool:
+        """sk_hashed: whether packets find the sock."""
+        return sk.sk_hash >= 0
 
     def unhash(self, sk: Sock) -> None:
         """Take the sock out of the tables."""

@@ -3,8 +3,8 @@
 sock_setsockopt -> sk_setsockopt, sock_getsockopt -> sk_getsockopt. A value is packed little-endian; a length below an int's is
 -EINVAL, a longer one is fine, and getsockopt cuts what does not fit.
 
-Left out, with -ENOPROTOOPT: SO_TIMESTAMPING, SO_TXTIME, socket filters and BPF programs (SO_ATTACH_*; without one,
-SO_DETACH_FILTER is -ENOENT and SO_GET_FILTER nothing, as in Linux), SO_PEERSEC, SO_PEERPIDFD, device memory. SO_PASSCRED,
+Left out, with -ENOPROTOOPT: SO_TIMESTAMPING, SO_TXTIME, eBPF programs (SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF), SO_PEERSEC, busy
+polling (SO_BUSY_POLL and its sisters: no device here has a NAPI context to poll), SO_WIFI_STATUS, device memory. SO_PASSCRED,
 SO_PASSSEC and their like belong to AF_UNIX and AF_NETLINK and are -EOPNOTSUPP elsewhere.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from afinet.kernel.task import ns_capable
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_SEC, NSEC_PER_USEC, USEC_PER_SEC
-from afinet.net.core import datagram
+from afinet.net.core import datagram, filter, sock_reuseport
 from afinet.net.core import dev as dev_mod
 from afinet.net.core.sock import (
     PAGE_SIZE,
@@ -59,13 +59,13 @@ from afinet.uapi.errno import (
     EINVAL,
     ENODATA,
     ENODEV,
-    ENOENT,
     ENOMEM,
     ENOPROTOOPT,
     ENOTCONN,
     EOPNOTSUPP,
     EPERM,
 )
+from afinet.uapi.filter import SKF_AD_MAX
 from afinet.uapi.if_ import IFNAMSIZ
 from afinet.uapi.in_ import IPPROTO_TCP, IPPROTO_UDP
 from afinet.uapi.sockaddr import (
@@ -87,17 +87,19 @@ from afinet.uapi.socket import (
     AF_NETLINK,
     AF_UNIX,
     SO_ACCEPTCONN,
+    SO_ATTACH_FILTER,
+    SO_ATTACH_REUSEPORT_CBPF,
     SO_BINDTODEVICE,
     SO_BINDTOIFINDEX,
     SO_BPF_EXTENSIONS,
     SO_BROADCAST,
     SO_BSDCOMPAT,
     SO_BUF_LOCK,
-    SO_BUSY_POLL,
     SO_CNX_ADVICE,
     SO_COOKIE,
     SO_DEBUG,
     SO_DETACH_FILTER,
+    SO_DETACH_REUSEPORT_BPF,
     SO_DOMAIN,
     SO_DONTROUTE,
     SO_ERROR,
@@ -122,6 +124,7 @@ from afinet.uapi.socket import (
     SO_PEERCRED,
     SO_PEERGROUPS,
     SO_PEERNAME,
+    SO_PEERPIDFD,
     SO_PRIORITY,
     SO_PROTOCOL,
     SO_RCVBUF,
@@ -165,7 +168,6 @@ if TYPE_CHECKING:
 INT_MAX: Final = 0x7FFFFFFF
 UINT_MAX: Final = 0xFFFFFFFF
 TC_PRIO_INTERACTIVE: Final = 6
-SKF_AD_MAX: Final = 64  # what SO_BPF_EXTENSIONS tells
 SIZEOF_UCRED: Final = 12
 
 
@@ -225,11 +227,6 @@ def sk_setsockopt_unlocked(sk: Sock, optname: int, val: int, optval: bytes) -> i
         return 0
     if optname in (SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD, SO_PASSRIGHTS):
         return -ENOPROTOOPT if sk_may_scm_recv(sk) else -EOPNOTSUPP
-    if optname == SO_BUSY_POLL:
-        if val < 0:
-            return -EINVAL
-        datagram.sk_cold(sk).sk_busy_poll = val
-        return 0
     if optname == SO_MAX_PACING_RATE:
         rate = -1 if val == -1 else val & UINT_MAX
         if len(optval) >= 8:
@@ -305,6 +302,11 @@ def sk_setsockopt_locked(sk: Sock, optname: int, val: int, optval: bytes) -> int
         sk.sk_rcvlowat = val or 1
     elif optname == SO_OOBINLINE:
         sock_valbool_flag(sk, SOCK_URGINLINE, valbool)
+    elif optname == SO_ATTACH_FILTER:
+        return filter.sk_attach_filter(sk, optval)
+    elif optname == SO_ATTACH_REUSEPORT_CBPF:
+        err, prog = filter.reuseport_filter(sk, optval)
+        return err if prog is None else sock_reuseport.reuseport_attach_prog(sk, prog)
     elif optname == SO_DONTROUTE:
         sock_valbool_flag(sk, SOCK_LOCALROUTE, valbool)
         sk_dst_reset(sk)
@@ -345,13 +347,16 @@ def sk_setsockopt_rare(sk: Sock, optname: int, val: int) -> int:
     elif optname == SO_SELECT_ERR_QUEUE:
         sock_valbool_flag(sk, SOCK_SELECT_ERR_QUEUE, valbool)
     elif optname == SO_DETACH_FILTER:
-        return -EPERM if sock_flag(sk, SOCK_FILTER_LOCKED) else -ENOENT
+        return filter.sk_detach_filter(sk)
     elif optname == SO_LOCK_FILTER:
         if sock_flag(sk, SOCK_FILTER_LOCKED) and not valbool:
             return -EPERM
         sock_valbool_flag(sk, SOCK_FILTER_LOCKED, valbool)
     elif optname == SO_INCOMING_CPU:
-        datagram.sk_cold(sk).sk_incoming_cpu = val
+        # There is one CPU, number 0: the lookups prefer a sock that asks for it; another number prefers nothing.
+        sk.sk_incoming_cpu = val
+    elif optname == SO_DETACH_REUSEPORT_BPF:
+        return sock_reuseport.reuseport_detach_prog(sk)
     elif optname == SO_CNX_ADVICE:
         if val == 1:
             sk_dst_reset(sk)
@@ -568,8 +573,6 @@ def sk_getsockopt_int(sk: Sock, optname: int) -> tuple[int, int]:
         val = sk.sk_userlocks & SOCK_BUF_LOCK_MASK
     elif optname == SO_RESERVE_MEM:
         val = 0 if sk.sk_cold is None else sk.sk_cold.sk_reserved_mem
-    elif optname == SO_BUSY_POLL:
-        val = 0 if sk.sk_cold is None else sk.sk_cold.sk_busy_poll
     else:
         return sk_getsockopt_rare(sk, optname)
     return 0, val
@@ -606,7 +609,7 @@ def sk_getsockopt_rare(sk: Sock, optname: int) -> tuple[int, int]:
     elif optname == SO_INCOMING_NAPI_ID:
         val = 0
     elif optname == SO_INCOMING_CPU:
-        val = -1 if sk.sk_cold is None else sk.sk_cold.sk_incoming_cpu
+        val = sk.sk_incoming_cpu
     elif optname == SO_TXREHASH:
         if not sk_is_tcp(sk):
             return -EOPNOTSUPP, 0
@@ -645,10 +648,10 @@ def sk_getsockopt_struct(sk: Sock, optname: int, optlen: int) -> tuple[int, byte
             return -EINVAL, b""
     elif optname == SO_PEERCRED:
         out = pack_s32(0) + pack_s32(-1) + pack_s32(-1)  # nobody: pid 0, no uid, no gid
-    elif optname == SO_PEERGROUPS:
+    elif optname == SO_PEERGROUPS or optname == SO_PEERPIDFD:  # nobody
         return -ENODATA, b""
     elif optname == SO_GET_FILTER:
-        out = b""
+        return filter.sk_get_filter(sk, optlen)
     elif optname == SO_MAX_PACING_RATE:
         rate = -1 if sk.sk_cold is None else sk.sk_cold.sk_max_pacing_rate
         if optlen >= 8:
@@ -697,7 +700,7 @@ def sk_get_meminfo(sk: Sock) -> bytes:
         sk.sk_sndbuf,
         sk.sk_forward_alloc,
         sk.sk_wmem_queued,
-        0,  # optmem: nothing is charged to it here
+        0 if sk.sk_cold is None else sk.sk_cold.sk_omem_alloc,
         sk.sk_backlog_len,
         sk.sk_drops,
     )

@@ -45,6 +45,7 @@ def net_core_table(net: Net) -> list[CtlTable]:
         CtlTable("rmem_max", core, "sysctl_rmem_max", SOCK_MIN_RCVBUF),
         CtlTable("wmem_default", core, "sysctl_wmem_default", SOCK_MIN_SNDBUF),
         CtlTable("wmem_max", core, "sysctl_wmem_max", SOCK_MIN_SNDBUF),
+        CtlTable("optmem_max", core, "sysctl_optmem_max", 0),
         CtlTable("netdev_max_backlog", core, "sysctl_netdev_max_backlog"),
         CtlTable("netdev_budget", core, "sysctl_netdev_budget"),
         CtlTable("txrehash", core, "sysctl_txrehash", 0, 1),

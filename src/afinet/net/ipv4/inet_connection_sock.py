@@ -542,6 +542,7 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     child.sk_pacing_rate = parent.sk_pacing_rate
     child.sk_pacing_status = parent.sk_pacing_status
     child.sk_peek_off = parent.sk_peek_off
+    child.sk_incoming_cpu = 0
     datagram.sk_clone_cold(child, parent)
     child.sk_wmem_alloc = 1
     child.sk_refcnt = 2  # the socket-to-be's, and that of the code that makes it (tcp_child_process lets it go)

@@ -32,6 +32,7 @@ from afinet.wire import be
 
 if TYPE_CHECKING:
     from afinet.net.core.net_namespace import Net
+    from afinet.net.core.skbuff import SkBuff
     from afinet.net.core.sock import Sock, SockCommon
     from afinet.net.ipv4.inet_sock import InetConnectionSock, InetSock
     from afinet.net.ipv4.tcp_sock import TcpTimewaitSock
@@ -209,13 +210,27 @@ def compute_score(sk: Sock, net: Net, hnum: int, daddr: int, dif: int) -> int:
     """How well a listener fits a segment to daddr:hnum by device `dif`; -1: not at all."""
     if sk.sk_net is not net or sk.inet_num != hnum or sk.inet_rcv_saddr != daddr:
         return -1
-    if sk.sk_bound_dev_if == 0:
-        return 2
-    return 3 if sk.sk_bound_dev_if == dif else -1
+    score = 2
+    if sk.sk_bound_dev_if:
+        if sk.sk_bound_dev_if != dif:
+            return -1
+        score = 3
+    if sk.sk_incoming_cpu == 0:
+        score += 1
+    return score
 
 
 def inet_lhash2_lookup(
-    net: Net, hinfo: InetHashinfo, key: int, saddr: int, sport: int, daddr: int, hnum: int, bound: int, dif: int
+    net: Net,
+    hinfo: InetHashinfo,
+    key: int,
+    saddr: int,
+    sport: int,
+    daddr: int,
+    hnum: int,
+    bound: int,
+    dif: int,
+    skb: SkBuff | None,
 ) -> Sock | None:
     """The best of the listeners at address `bound` (daddr, or 0 for those at any address)."""
     chain = hinfo.lhash2.get(key)
@@ -227,7 +242,9 @@ def inet_lhash2_lookup(
         score = compute_score(sk, net, hnum, bound, dif)
         if score > hiscore:
             if sk.sk_reuseport:
-                chosen = sock_reuseport.reuseport_select_sock(sk, inet_reuseport_hash(net, daddr, hnum, saddr, sport))
+                hdr_len = 0 if skb is None else (skb.head[skb.transport_header + 12] >> 4) * 4
+                hash = inet_reuseport_hash(net, daddr, hnum, saddr, sport)
+                chosen = sock_reuseport.reuseport_select_sock(sk, hash, skb, hdr_len)
                 if chosen is not None:
                     return chosen
             result = sk
@@ -236,27 +253,29 @@ def inet_lhash2_lookup(
 
 
 def __inet_lookup_listener(
-    net: Net, hinfo: InetHashinfo, saddr: int, sport: int, daddr: int, hnum: int, dif: int
+    net: Net, hinfo: InetHashinfo, saddr: int, sport: int, daddr: int, hnum: int, dif: int, skb: SkBuff | None = None
 ) -> Sock | None:
-    """A listener at the very address, else one at any address."""
-    sk = inet_lhash2_lookup(net, hinfo, inet_bhashfn_portaddr(net, daddr, hnum), saddr, sport, daddr, hnum, daddr, dif)
+    """A listener at the very address, else one at any address. `skb` is the segment, which a group's program may look at."""
+    sk = inet_lhash2_lookup(net, hinfo, inet_bhashfn_portaddr(net, daddr, hnum), saddr, sport, daddr, hnum, daddr, dif, skb)
     if sk is not None:
         return sk
-    return inet_lhash2_lookup(net, hinfo, inet_bhashfn_portaddr(net, 0, hnum), saddr, sport, daddr, hnum, 0, dif)
+    return inet_lhash2_lookup(net, hinfo, inet_bhashfn_portaddr(net, 0, hnum), saddr, sport, daddr, hnum, 0, dif, skb)
 
 
-def inet_lookup_listener(net: Net, hinfo: InetHashinfo, saddr: int, sport: int, daddr: int, hnum: int, dif: int) -> Sock | None:
-    return __inet_lookup_listener(net, hinfo, saddr, sport, daddr, hnum, dif)
+def inet_lookup_listener(
+    net: Net, hinfo: InetHashinfo, saddr: int, sport: int, daddr: int, hnum: int, dif: int, skb: SkBuff | None = None
+) -> Sock | None:
+    return __inet_lookup_listener(net, hinfo, saddr, sport, daddr, hnum, dif, skb)
 
 
 def __inet_lookup(
-    net: Net, hinfo: InetHashinfo, saddr: int, sport: int, daddr: int, hnum: int, dif: int
+    net: Net, hinfo: InetHashinfo, saddr: int, sport: int, daddr: int, hnum: int, dif: int, skb: SkBuff | None = None
 ) -> SockCommon | None:
     """Whose a segment from saddr:sport to daddr:hnum is."""
     sk = __inet_lookup_established(net, hinfo, saddr, sport, daddr, hnum, dif)
     if sk is not None:
         return sk
-    return __inet_lookup_listener(net, hinfo, saddr, sport, daddr, hnum, dif)
+    return __inet_lookup_listener(net, hinfo, saddr, sport, daddr, hnum, dif, skb)
 
 
 def inet_rcv_saddr_equal(sk: SockCommon, sk2: SockCommon, match_wildcard: bool) -> bool:

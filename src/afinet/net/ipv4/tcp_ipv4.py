@@ -13,14 +13,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast
 
 from afinet._mypyc import mypyc_attr
-from afinet.net.core import secure_seq
+from afinet.net.core import filter, secure_seq
 from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_NO_SOCKET,
     SKB_DROP_REASON_NOT_SPECIFIED,
     SKB_DROP_REASON_OTHERHOST,
     SKB_DROP_REASON_PKT_TOO_SMALL,
     SKB_DROP_REASON_SOCKET_BACKLOG,
-    SKB_DROP_REASON_SOCKET_FILTER,
     SKB_DROP_REASON_TCP_CSUM,
     SKB_DROP_REASON_TCP_MINTTL,
 )
@@ -84,7 +83,6 @@ from afinet.net.ipv4.tcp_sock import (
     TcpTimewaitSock,
     between,
 )
-from afinet.security import security
 from afinet.uapi.errno import EAFNOSUPPORT, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETUNREACH, ENOENT, EPROTO
 from afinet.uapi.icmp import (
     ICMP_DEST_UNREACH,
@@ -565,9 +563,15 @@ def csum_partial_pieces(pieces: list[bytes]) -> int:
     return sum
 
 
-def tcp_filter(sk: Sock, skb: SkBuff) -> bool:
-    """Whether a hook drops the segment (sk_filter)."""
-    return bool(sk.kernel.security_hooks) and security.security_sock_rcv_skb(sk, skb) != 0
+def tcp_filter(sk: Sock, skb: SkBuff) -> int:
+    """A drop reason of the hooks or the socket's filter, or 0. The filter may cut payload off: the segment is then as if it had
+    come so, and the peer will send the rest again."""
+    doff = skb.head[skb.data + 12] >> 4
+    before = skb.len
+    reason = filter.sk_filter_trim_cap(sk, skb, doff * 4)
+    if skb.len < before:
+        skb.end_seq = (skb.end_seq - (before - skb.len)) & 0xFFFFFFFF
+    return reason
 
 
 def tcp_add_backlog(sk: TcpSock, skb: SkBuff) -> bool:
@@ -630,7 +634,7 @@ def tcp_v4_rcv(skb: SkBuff) -> int:
         assert hinfo is not None
         found = inet_hashtables.__inet_lookup_established(net, hinfo, saddr, sport, daddr, dport, skb.skb_iif)
         if found is None:
-            found = inet_hashtables.__inet_lookup_listener(net, hinfo, saddr, sport, daddr, dport, skb.skb_iif)
+            found = inet_hashtables.__inet_lookup_listener(net, hinfo, saddr, sport, daddr, dport, skb.skb_iif, skb)
             if found is None:
                 tcp_ipv4_reply.tcp_v4_send_reset(None, skb)
                 kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
@@ -649,15 +653,18 @@ def tcp_v4_rcv(skb: SkBuff) -> int:
         net.net_statistics[LINUX_MIB_TCPMINTTLDROP] += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_MINTTL)
         return 0
-    if net.kernel.security_hooks and tcp_filter(sk, skb):
-        sk.sk_drops += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
-        return 0
+    if sk.sk_cold is not None or net.kernel.security_hooks:
+        reason = tcp_filter(sk, skb)
+        if reason:
+            sk.sk_drops += 1
+            kfree_skb_reason(net, skb, reason)
+            return 0
     # Nothing here may free the sock under its own feet.
     sk.sk_refcnt += 1
     if sk.sk_state == TCP_LISTEN:
         tcp_v4_do_rcv(sk, skb)
     else:
+        sk.sk_incoming_cpu = 0  # sk_incoming_cpu_update
         # tcp_segs_in
         segs = skb.gso_segs or 1
         sk.segs_in += segs
@@ -683,18 +690,19 @@ def tcp_v4_rcv_new_syn_recv(net: Net, skb: SkBuff, req: TcpRequestSock) -> SockC
         iph = skb.network_header
         head = skb.head
         ports = be.get_u32(head, skb.transport_header)
-        again = inet_hashtables.__inet_lookup(
-            net, hashinfo(net), be.get_u32(head, iph + 12), ports >> 16, be.get_u32(head, iph + 16), ports & 0xFFFF, skb.skb_iif
-        )
+        saddr, daddr, _ = be.unpack_u32x3(head, iph + 12)
+        again = inet_hashtables.__inet_lookup(net, hashinfo(net), saddr, ports >> 16, daddr, ports & 0xFFFF, skb.skb_iif, skb)
         if again is None:
             tcp_ipv4_reply.tcp_v4_send_reset(None, skb)
             kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
         return again
     sk = cast(TcpSock, listener)
-    if net.kernel.security_hooks and tcp_filter(sk, skb):
-        sk.sk_drops += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
-        return None
+    if sk.sk_cold is not None or net.kernel.security_hooks:
+        reason = tcp_filter(sk, skb)
+        if reason:
+            sk.sk_drops += 1
+            kfree_skb_reason(net, skb, reason)
+            return None
     sk.sk_refcnt += 1
     req.sk_refcnt += 1
     nsk, reason = tcp_minisocks.tcp_check_req(sk, skb, req, False)
@@ -725,7 +733,7 @@ def tcp_v4_rcv_time_wait(
     status, isn, reason = tcp_minisocks.tcp_timewait_state_process(tw, skb)
     listener: Sock | None = None
     if status == TCP_TW_SYN:
-        listener = inet_hashtables.inet_lookup_listener(net, hashinfo(net), saddr, sport, daddr, dport, skb.skb_iif)
+        listener = inet_hashtables.inet_lookup_listener(net, hashinfo(net), saddr, sport, daddr, dport, skb.skb_iif, skb)
         if listener is not None:
             inet_timewait_sock.inet_twsk_deschedule_put(tw)
             tcp_prot_of(listener).tcp_tw_isn = isn

@@ -33,7 +33,7 @@ from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_SOCKET_RCVBUFF,
     SKB_DROP_REASON_UDP_CSUM,
 )
-from afinet.net.core.filter import sk_filter
+from afinet.net.core.filter import sk_filter_trim_cap
 from afinet.net.core.flow import Flowi4
 from afinet.net.core.net_namespace import Net
 from afinet.net.core.netdevice import NETIF_F_HW_CSUM, dev_net
@@ -465,7 +465,7 @@ def udp_rcv(prot: UdpProto, skb: SkBuff) -> int:
     if rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
         return __udp4_lib_mcast_deliver(prot, net, skb, saddr, sport, daddr, dport)
     # or the best one.
-    sk = udp_table.__udp4_lib_lookup(net, prot.table, saddr, sport, daddr, dport, rt.rt_iif or skb.skb_iif)
+    sk = udp_table.__udp4_lib_lookup(net, prot.table, saddr, sport, daddr, dport, rt.rt_iif or skb.skb_iif, skb)
     if sk is not None:
         udp_queue_rcv_skb(sk, skb)
         return 0
@@ -524,14 +524,15 @@ def __udp4_lib_mcast_deliver(prot: UdpProto, net: Net, skb: SkBuff, saddr: int, 
 def udp_queue_rcv_skb(sk: UdpSock, skb: SkBuff) -> int:
     """udp_queue_rcv_one_skb: past the filter, into the queue or the bin. `skb.data` is at the UDP header."""
     net = sk.sk_net
-    if sk.sk_cold is not None and sk.sk_cold.sk_filter is not None and udp_lib_checksum_complete(skb):
-        sk.sk_drops += 1
-        return udp_rcv_drop(net, skb, SKB_DROP_REASON_UDP_CSUM)
-    reason = sk_filter(sk, skb)
-    if reason:
-        net.udp_statistics[UDP_MIB_INERRORS] += 1
-        sk.sk_drops += 1
-        return kfree_skb_reason(net, skb, reason)
+    if sk.sk_cold is not None or sk.kernel.security_hooks:
+        if sk.sk_cold is not None and sk.sk_cold.sk_filter is not None and udp_lib_checksum_complete(skb):
+            sk.sk_drops += 1
+            return udp_rcv_drop(net, skb, SKB_DROP_REASON_UDP_CSUM)
+        reason = sk_filter_trim_cap(sk, skb, UDP_HLEN)
+        if reason:
+            net.udp_statistics[UDP_MIB_INERRORS] += 1
+            sk.sk_drops += 1
+            return kfree_skb_reason(net, skb, reason)
     skb_pull(skb, UDP_HLEN)  # udp_csum_pull_header
     datagram.ipv4_pktinfo_prepare(sk, skb)
     return __udp_queue_rcv_skb(sk, skb)
@@ -550,6 +551,8 @@ def __udp_queue_rcv_skb(sk: UdpSock, skb: SkBuff) -> int:
         reason = SKB_DROP_REASON_PROTO_MEM
     else:
         skb.dev = None  # udp_set_dev_scratch
+        if sk.inet_daddr:
+            sk.sk_incoming_cpu = 0
         skb_set_owner_r(skb, sk)
         flags = sk.sk_flags
         skb.dropcount = sk.sk_drops if flags >> SOCK_RXQ_OVFL & 1 else 0
@@ -576,7 +579,7 @@ def udp_err(prot: UdpProto, skb: SkBuff, info: int) -> int:
     saddr = be.get_u32(head, skb.data + 12)
     daddr = be.get_u32(head, skb.data + 16)
     dest = be.get_u16(head, uh + 2)
-    sk = udp_table.__udp4_lib_lookup(net, prot.table, daddr, dest, saddr, be.get_u16(head, uh), dev.ifindex)
+    sk = udp_table.__udp4_lib_lookup(net, prot.table, daddr, dest, saddr, be.get_u16(head, uh), dev.ifindex, None)
     if sk is None:
         net.icmp_statistics[ICMP_MIB_INERRORS] += 1
         return -ENOENT
@@ -765,6 +768,9 @@ class UdpProto(UdpTableProto):
 
     def recvmsg(self, sk: Sock, msg: MsgHdr, size: int, flags: int) -> int:
         return udp_recvmsg(cast(UdpSock, sk), msg, size, flags)
+
+    def hashed(self, sk: Sock) -> bool:
+        return cast(UdpSock, sk).udp_key >= 0
 
     def unhash(self, sk: Sock) -> None:
         udp_table.udp_lib_unhash(cast(UdpSock, sk))

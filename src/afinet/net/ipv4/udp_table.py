@@ -6,7 +6,7 @@ udp_lib_unhash at its end. For a packet: __udp4_lib_lookup -> udp4_lib_lookup4, 
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from afinet.net.core.net_namespace import Net
 from afinet.net.core.sock import sock_hold, sock_prot_inuse_add, sock_put
@@ -22,6 +22,9 @@ from afinet.net.ipv4 import inet_hashtables
 from afinet.net.ipv4.udp_sock import UdpSock, UdpTable, udp_get_table_prot
 from afinet.uapi.errno import EADDRINUSE
 from afinet.uapi.tcp import TCP_ESTABLISHED
+
+if TYPE_CHECKING:
+    from afinet.net.core.skbuff import SkBuff
 
 
 def udp_hashfn(net: Net, port: int) -> int:
@@ -186,11 +189,13 @@ def compute_score(sk: UdpSock, net: Net, saddr: int, sport: int, daddr: int, hnu
         if sk.sk_bound_dev_if != dif:
             return -1
         score += 4
+    if sk.sk_incoming_cpu == 0:
+        score += 1
     return score
 
 
 def udp4_lib_lookup2(
-    net: Net, table: UdpTable, saddr: int, sport: int, rcv_saddr: int, hnum: int, dif: int, daddr: int
+    net: Net, table: UdpTable, saddr: int, sport: int, rcv_saddr: int, hnum: int, dif: int, daddr: int, skb: SkBuff | None
 ) -> UdpSock | None:
     """The best of the socks bound to `rcv_saddr`, for a packet to `daddr`."""
     result: UdpSock | None = None
@@ -204,7 +209,7 @@ def udp4_lib_lookup2(
         if sk.sk_state == TCP_ESTABLISHED or sk.sk_reuseport_cb is None:
             continue
         # The flow's hash chooses, so that a flow stays with one member.
-        chosen = reuseport_select_sock(sk, inet_hashtables.inet_reuseport_hash(net, daddr, hnum, saddr, sport))
+        chosen = reuseport_select_sock(sk, inet_hashtables.inet_reuseport_hash(net, daddr, hnum, saddr, sport), skb, 8)
         if chosen is None:
             continue
         result = cast(UdpSock, chosen)
@@ -225,14 +230,16 @@ def udp4_lib_lookup4(net: Net, table: UdpTable, saddr: int, sport: int, daddr: i
     return None
 
 
-def __udp4_lib_lookup(net: Net, table: UdpTable, saddr: int, sport: int, daddr: int, hnum: int, dif: int) -> UdpSock | None:
+def __udp4_lib_lookup(
+    net: Net, table: UdpTable, saddr: int, sport: int, daddr: int, hnum: int, dif: int, skb: SkBuff | None
+) -> UdpSock | None:
     """The sock for a packet from saddr:sport to daddr:hnum that came in by `dif`: a connected one, else one bound to the address,
     else one bound to none."""
     if table.hash4:
         sk = udp4_lib_lookup4(net, table, saddr, sport, daddr, hnum, dif)
         if sk is not None:
             return sk
-    sk = udp4_lib_lookup2(net, table, saddr, sport, daddr, hnum, dif, daddr)
+    sk = udp4_lib_lookup2(net, table, saddr, sport, daddr, hnum, dif, daddr, skb)
     if sk is not None:
         return sk
-    return udp4_lib_lookup2(net, table, saddr, sport, 0, hnum, dif, daddr)
+    return udp4_lib_lookup2(net, table, saddr, sport, 0, hnum, dif, daddr, skb)
