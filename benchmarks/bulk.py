@@ -1,8 +1,8 @@
-"""Bulk transfer over one veth pair: MTU 1500, 10 ms each way, no loss, GSO off; both ends and all ACKs together.
+"""Bulk transfer over one link: MTU 1500, 10 ms each way, no loss; both ends and all ACKs together.
 
-A segment is one packet that carries data. Packets arrive one after the other, at 10 Gbit/s, and each second one is acknowledged:
-without a rate a whole congestion window arrives in one instant, 300 segments share an ACK, and the figure is three times as high
-(`burst_segments_s`). The buffers are large enough that the congestion window, not memory, is what grows.
+A segment is one packet on the wire that carries data; up to 45 of them travel as one object, as through a card with TSO and GRO. At
+10 Gbit/s what one sending call made arrives and is acknowledged together; without a rate a whole congestion window arrives in one
+instant and shares an ACK (`burst_segments_s`). The buffers are large enough that the congestion window, not memory, is what grows.
 """
 
 from __future__ import annotations

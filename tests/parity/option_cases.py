@@ -97,8 +97,6 @@ NOT_YET = {
     (SOL_SOCKET, 65): "SO_TIMESTAMPING_NEW",
     (SOL_IP, 23): "IP_CHECKSUM",
     **{(SOL_IP, n): "multicast source filters" for n in (37, 38, 39, 40, 41, 43, 44, 46, 47, 48)},
-    (SOL_UDP, 103): "UDP_SEGMENT",
-    (SOL_UDP, 104): "UDP_GRO",
 }
 
 

@@ -4,7 +4,9 @@ Frames carry an Ethernet header with zero addresses, as in Linux, so that a capt
 CHECKSUM_PARTIAL counts as right on receipt. The route stays on the packet (IFF_XMIT_DST_RELEASE is off), so that input does not
 look it up again.
 
-Left out: the transmit timestamps' special cases, and GSO for now (sockets do not make super-packets yet).
+Super-packets pass whole.
+
+Left out: the transmit timestamps' special cases.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from afinet.net.core.net_namespace import PernetOperations, register_pernet_devi
 from afinet.net.core.netdevice import (
     IFF_NO_QUEUE,
     NETDEV_TX_OK,
+    NETIF_F_GSO_UDP_L4,
     NETIF_F_HW_CSUM,
     NETIF_F_LOOPBACK,
     NETIF_F_RXCSUM,
     NETIF_F_SG,
+    NETIF_F_TSO,
     NetDevice,
     NetDeviceOps,
 )
@@ -65,7 +69,7 @@ def loopback_setup(dev: NetDevice) -> None:
     dev.type = ARPHRD_LOOPBACK
     dev.flags = IFF_LOOPBACK
     dev.priv_flags |= IFF_NO_QUEUE
-    dev.features = NETIF_F_SG | NETIF_F_HW_CSUM | NETIF_F_RXCSUM | NETIF_F_LOOPBACK
+    dev.features = NETIF_F_SG | NETIF_F_HW_CSUM | NETIF_F_RXCSUM | NETIF_F_TSO | NETIF_F_GSO_UDP_L4 | NETIF_F_LOOPBACK
 
 
 class LoopbackNetOps(PernetOperations):

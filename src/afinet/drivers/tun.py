@@ -6,12 +6,15 @@ What the host's kernel sends through its tun device is received here, and the ot
 
 With `vnet_hdr_sz` each packet has a struct virtio_net_hdr in front, little-endian (TUNSETVNETLE), as include/linux/virtio_net.h
 reads and writes it. It carries what a network card would know: NEEDS_CSUM is CHECKSUM_PARTIAL both ways, and the gso fields let one
-read or write move 64 KB of a TCP stream. TUN carries bare IP packets, TAP Ethernet frames.
+read or write move 64 KB of a TCP stream, or of datagrams of one length. TUN carries bare IP packets, TAP Ethernet frames.
+
+Several packets that are read in one go pass through GRO, so a stream that comes packet by packet goes up in large segments, too.
 
 Nothing that is read is believed: every length and offset is checked, what does not fit is counted and dropped. A super-packet of a
-kind that was not offered (TUNSETOFFLOAD) is such a thing.
+kind that was not offered (TUNSETOFFLOAD) is such a thing. The kernel offers datagrams of IPv4 and IPv6 only together: what comes as
+IPv6 is counted (rx_nohandler) and dropped, whatever its size.
 
-Left out: IFF_PI's header (nobody asks for it), several queues, XDP, UFO, and IPv6's segments until there is IPv6.
+Left out: IFF_PI's header (nobody asks for it), several queues, XDP, UFO, and TCP segments of IPv6 until there is IPv6.
 """
 
 from __future__ import annotations
@@ -27,10 +30,13 @@ from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_UNHANDLED_PROTO,
 )
 from afinet.net.core.eth import eth_mac_addr, eth_random_addr, eth_type_trans
+from afinet.net.core.gro import napi_gro_flush, napi_gro_receive
 from afinet.net.core.netdevice import (
     NET_RX_DROP,
+    NET_RX_SUCCESS,
     NETDEV_TX_BUSY,
     NETDEV_TX_OK,
+    NETIF_F_GRO,
     NETIF_F_GSO_UDP_L4,
     NETIF_F_HW_CSUM,
     NETIF_F_RXCSUM,
@@ -43,6 +49,7 @@ from afinet.net.core.netdevice import (
 from afinet.net.core.skbuff import (
     CHECKSUM_PARTIAL,
     CHECKSUM_UNNECESSARY,
+    SKB_GSO_DODGY,
     SKB_GSO_TCPV4,
     SKB_GSO_UDP_L4,
     SkBuff,
@@ -181,9 +188,9 @@ def tun_rx_error(dev: NetDevice, skb: SkBuff, reason: int) -> int:
     return NET_RX_DROP
 
 
-def tun_receive(dev: NetDevice, frame: bytes) -> int:
+def tun_receive(dev: NetDevice, frame: bytes, batch: bool = False) -> int:
     """tun_get_user: `frame` was read from the other end, its virtio_net_hdr in front if the device has them. NET_RX_*; then
-    `Kernel.run` does the work."""
+    `Kernel.run` does the work. With `batch` others are there, too, and the caller ends the batch with napi_gro_flush."""
     ops = dev.netdev_ops
     assert isinstance(ops, TunOps)
     size = len(frame)
@@ -212,7 +219,11 @@ def tun_receive(dev: NetDevice, frame: bytes) -> int:
         else:
             return tun_rx_error(dev, skb, SKB_DROP_REASON_UNHANDLED_PROTO)
         skb.pkt_type = PACKET_HOST
-    rc = dev_core.netif_rx(skb)
+    rc = NET_RX_SUCCESS
+    if batch:
+        napi_gro_receive(dev_net(dev).kernel, skb)
+    else:
+        rc = dev_core.netif_rx(skb)
     if rc == 0:
         stats = dev.stats
         stats.rx_packets += 1
@@ -260,7 +271,7 @@ def virtio_net_hdr_to_skb(skb: SkBuff, frame: bytes, hdr: int, length: int, feat
     if payload > size:
         skb.gso_size = size
         skb.gso_segs = (payload + size - 1) // size
-        skb.gso_type = kind
+        skb.gso_type = kind | SKB_GSO_DODGY
     return True
 
 
@@ -270,12 +281,15 @@ def tun_poll(dev: NetDevice, budget: int) -> int:
     assert isinstance(ops, TunOps)
     io = ops.io
     done = 0
-    while done < budget:
-        frame = io.read()
-        if frame is None:
-            break
-        tun_receive(dev, frame)
+    frame = io.read() if budget > 0 else None
+    while frame is not None:
         done += 1
+        following = io.read() if done < budget else None
+        # One that comes alone has nothing to be merged with.
+        tun_receive(dev, frame, following is not None or done > 1)
+        frame = following
+    if done > 1:
+        napi_gro_flush(dev_net(dev).kernel)
     return done
 
 
@@ -284,20 +298,24 @@ def tun_wake(dev: NetDevice) -> None:
     dev_core.netif_wake_queue(dev)
 
 
-def tun_newlink(net: Net, name: str, io: TunIO, tap: bool, vnet_hdr_sz: int = 0, tso: bool = False, mtu: int = 1500) -> NetDevice:
+def tun_newlink(
+    net: Net, name: str, io: TunIO, tap: bool, vnet_hdr_sz: int = 0, tso: bool = False, mtu: int = 1500, uso: bool = False
+) -> NetDevice:
     """A device, closed, with `io` behind it. ValueError if the name is taken or not valid.
 
-    `vnet_hdr_sz` is 0, or the size of the headers (10 or more); `tso` says that the other end takes TCP super-packets and may send
-    them.
+    `vnet_hdr_sz` is 0, or the size of the headers (10 or more); `tso` and `uso` say that the other end takes super-packets of TCP
+    and of UDP and may send them.
     """
     if vnet_hdr_sz and vnet_hdr_sz < VIRTIO_NET_HDR_SIZE:
         raise ValueError(f"tun: a virtio_net_hdr has {VIRTIO_NET_HDR_SIZE} bytes at least, not {vnet_hdr_sz}")
     dev = NetDevice(name, TunOps(io, tap, vnet_hdr_sz))
-    dev.features = NETIF_F_SG
+    dev.features = NETIF_F_SG | NETIF_F_GRO
     if vnet_hdr_sz:
         dev.features |= NETIF_F_HW_CSUM | NETIF_F_RXCSUM
         if tso:
             dev.features |= NETIF_F_TSO
+        if uso:
+            dev.features |= NETIF_F_GSO_UDP_L4
     if tap:
         dev.flags = IFF_BROADCAST | IFF_MULTICAST
         dev.dev_addr = eth_random_addr(net.kernel.random("mac").get_random_bytes(6))

@@ -1,10 +1,13 @@
 """drivers/net/veth.c: two devices, each the other's wire; within one Kernel, or with a `Wire` to elsewhere.
 
 veth_xmit hands the packet to the peer's netif_rx: no copy, no checksum (CHECKSUM_PARTIAL passes and counts as right, as in Linux),
-no time. The carrier is there while both ends are up. A device made by `veth_wire_newlink` gives what it sends to a Wire, the
-simulator's link for one, and gets what comes from there through `veth_receive`.
+no time, and a super-packet whole: it counts as one packet, as in Linux. The carrier is there while both ends are up.
 
-Left out: XDP, NAPI and GRO, several queues.
+A device made by `veth_wire_newlink` gives what it sends to a Wire, the simulator's link for one, and gets what comes from there
+through `veth_receive`. It stands for a network card: its counters tell packets and bytes on the wire, and what arrives in one batch
+may be merged (GRO, which Linux's veth has off).
+
+Left out: XDP, NAPI, several queues.
 """
 
 from __future__ import annotations
@@ -15,14 +18,20 @@ from afinet._mypyc import mypyc_attr
 from afinet.net.core import dev as dev_core
 from afinet.net.core.drop_reason import SKB_DROP_REASON_DEV_READY, SKB_DROP_REASON_HDR_TRUNC, SKB_DROP_REASON_PKT_TOO_BIG
 from afinet.net.core.eth import eth_mac_addr, eth_random_addr, eth_type_trans
+from afinet.net.core.gro import napi_gro_receive
+from afinet.net.core.gso import qdisc_pkt_len, skb_segs
 from afinet.net.core.link_watch import netif_carrier_off, netif_carrier_on
 from afinet.net.core.netdevice import (
     IFF_NO_QUEUE,
     NET_RX_DROP,
+    NET_RX_SUCCESS,
     NETDEV_TX_OK,
+    NETIF_F_GRO,
+    NETIF_F_GSO_UDP_L4,
     NETIF_F_HW_CSUM,
     NETIF_F_RXCSUM,
     NETIF_F_SG,
+    NETIF_F_TSO,
     NetDevice,
     NetDeviceOps,
     dev_net,
@@ -35,7 +44,7 @@ if TYPE_CHECKING:
     from afinet.net.core.skbuff import SkBuff
 
 VLAN_HLEN: Final = 4  # a frame may be as much longer than the MTU says
-VETH_FEATURES: Final = NETIF_F_SG | NETIF_F_HW_CSUM | NETIF_F_RXCSUM
+VETH_FEATURES: Final = NETIF_F_SG | NETIF_F_HW_CSUM | NETIF_F_RXCSUM | NETIF_F_TSO | NETIF_F_GSO_UDP_L4
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -127,11 +136,12 @@ class VethWireOps(NetDeviceOps):
         return 0
 
     def ndo_start_xmit(self, skb: SkBuff, dev: NetDevice) -> int:
-        length = skb.len
+        segs = skb_segs(skb)
+        length = qdisc_pkt_len(skb)
         rc = self.wire.transmit(skb, dev)
         if rc == NETDEV_TX_OK:
             stats = dev.stats
-            stats.tx_packets += 1
+            stats.tx_packets += segs
             stats.tx_bytes += length
         return rc
 
@@ -147,8 +157,9 @@ def veth_rx_drop(skb: SkBuff, dev: NetDevice) -> int:
     return NETDEV_TX_OK
 
 
-def veth_receive(dev: NetDevice, skb: SkBuff) -> int:
-    """A frame comes in from the wire (`data` at its Ethernet header). NET_RX_*; then `Kernel.run` does the work.
+def veth_receive(dev: NetDevice, skb: SkBuff, batch: bool = False) -> int:
+    """A frame comes in from the wire (`data` at its Ethernet header). NET_RX_*; then `Kernel.run` does the work. With `batch`
+    others come with it, and the caller ends the batch with napi_gro_flush.
 
     Whatever the sender's side had tied to the packet is gone afterwards, so frames may pass from Kernel to Kernel.
     """
@@ -165,13 +176,19 @@ def veth_receive(dev: NetDevice, skb: SkBuff) -> int:
     if (length > dev.mtu + 14 + VLAN_HLEN and not skb.gso_size) or not dev.flags & IFF_UP:
         veth_rx_drop(skb, dev)
         return NET_RX_DROP
+    segs = skb_segs(skb)
+    length = qdisc_pkt_len(skb)
     skb_scrub_packet(skb, True)
     skb.priority = 0
     skb.protocol = eth_type_trans(skb, dev)
-    rc = dev_core.netif_rx(skb)
-    if rc == 0:
+    rc = NET_RX_SUCCESS
+    if batch:
+        napi_gro_receive(dev_net(dev).kernel, skb)
+    else:
+        rc = dev_core.netif_rx(skb)
+    if rc == NET_RX_SUCCESS:
         stats = dev.stats
-        stats.rx_packets += 1
+        stats.rx_packets += segs
         stats.rx_bytes += length
     return rc
 
@@ -214,6 +231,7 @@ def veth_newlink(net_a: Net, name_a: str, net_b: Net, name_b: str) -> tuple[NetD
 def veth_wire_newlink(net: Net, name: str, wire: Wire) -> NetDevice:
     """One end, closed, with `wire` behind it. ValueError as `veth_newlink`."""
     dev = veth_setup(net, name, VethWireOps(wire))
+    dev.features |= NETIF_F_GRO
     err = dev_core.register_netdevice(net, dev)
     if err:
         raise ValueError(f"veth: device name {name!r} is taken or not valid ({err})")

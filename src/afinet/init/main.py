@@ -16,7 +16,7 @@ from afinet.kernel.task import Task
 from afinet.net import socket
 from afinet.net.core import dev, neighbour, sysctl_net_core
 from afinet.net.core.net_namespace import copy_net_ns
-from afinet.net.ipv4 import af_inet, inet_offload
+from afinet.net.ipv4 import af_inet, inet_offload, tcp_offload, udp_offload
 from afinet.net.sched import sch_fifo
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def start_kernel(hostname: str = "localhost", seed: bytes = b"", hz: int = 1000)
     check(loopback.loopback_init(kernel))
     check(af_inet.inet_init(kernel))
     check(inet_offload.ipv4_offload_init(kernel))
+    check(tcp_offload.tcpv4_offload_init(kernel))
+    check(udp_offload.udpv4_offload_init(kernel))
     kernel.init_net = copy_net_ns(kernel)
     kernel.init_task = new_task(kernel, kernel.init_net, "init", None)
     return kernel

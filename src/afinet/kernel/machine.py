@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from afinet.net.ipv4.inet_hashtables import InetHashinfo
     from afinet.net.ipv4.ip_output import IpIdents
     from afinet.net.ipv4.ping import PingProto
-    from afinet.net.ipv4.protocol import NetProtocol
+    from afinet.net.ipv4.protocol import NetOffload, NetProtocol
     from afinet.net.ipv4.raw import RawSock
     from afinet.net.ipv4.tcp_cong import TcpCongestionOps
     from afinet.net.ipv4.tcp_rate import TcpSacktagState
@@ -65,6 +65,7 @@ class Kernel:
         "hostname",
         "hz",
         "inet_hashinfo",
+        "inet_offloads",
         "inet_protos",
         "inetsw",
         "init_net",
@@ -157,6 +158,7 @@ class Kernel:
         self.net_families: list[NetProtoFamily | None] = []
         self.inetsw: list[list[InetProtosw]] = []
         self.inet_protos: list[NetProtocol | None] = []
+        self.inet_offloads: dict[int, NetOffload] = {}
         self.inet_hashinfo: InetHashinfo | None = None
         self.ping_prot: PingProto | None = None
         self.raw_hash: dict[int, list[RawSock]] = {}

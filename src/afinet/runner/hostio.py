@@ -2,8 +2,9 @@
 
 `open_tun` attaches to a device of that name, as it stands (TUN or TAP, persistent or not), or makes a new one, which lives as long
 as its descriptor; `adopt_tun` takes over a descriptor that is attached already, and asks for its flags (TUNGETIFF). Either way
-each packet has a virtio_net_hdr, little-endian, of 10 bytes, and the kernel is told that it may leave checksums and TCP's
-segmentation to us (TUNSETOFFLOAD). A device that was made by `open_tun` is down and has no address: tools/up.py sees to that.
+each packet has a virtio_net_hdr, little-endian, of 10 bytes, and the kernel is told that it may leave checksums and segmentation
+to us (TUNSETOFFLOAD), as far as it knows of it. A device that was made by `open_tun` is down and has no address: tools/up.py sees
+to that.
 
 Errors are HostError: one line that names the remedy.
 """
@@ -39,8 +40,13 @@ IFF_VNET_HDR = 0x4000
 TUN_F_CSUM = 0x01
 TUN_F_TSO4 = 0x02
 TUN_F_TSO_ECN = 0x08
-# TSO6 and USO are refused until the stack can take them: a packet that was not offered is dropped.
-OFFLOADS = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN
+TUN_F_USO4 = 0x20
+TUN_F_USO6 = 0x40
+# What is asked for, the best first. TSO6 is not, until the stack can take it; a kernel of 6.2 or later takes USO only for IPv4 and
+# IPv6 together, and what comes as IPv6 is dropped as any other packet of IPv6.
+TSO = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN
+USO = TUN_F_USO4 | TUN_F_USO6
+OFFLOADS = (TSO | USO, TSO, TUN_F_CSUM)
 
 # linux/sockios.h
 SIOCGIFFLAGS = 0x8913
@@ -70,17 +76,19 @@ class HostTun(TunIO):
         self.tap = tap
         self.vnet_hdr_sz = VIRTIO_NET_HDR_SIZE
         self.tso = False
+        self.uso = False
         self.gone = 0  # errno, once the device has been taken away
         os.set_blocking(fd, False)
         os.set_inheritable(fd, False)
         fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VIRTIO_NET_HDR_SIZE))
         fcntl.ioctl(fd, TUNSETVNETLE, struct.pack("i", 1))
-        for offloads in (OFFLOADS, TUN_F_CSUM) if offload else (0,):
+        for offloads in OFFLOADS if offload else (0,):
             try:
                 fcntl.ioctl(fd, TUNSETOFFLOAD, offloads)
             except OSError:
                 continue
             self.tso = offloads & TUN_F_TSO4 != 0
+            self.uso = offloads & TUN_F_USO4 != 0
             break
 
     def read(self) -> bytes | None:

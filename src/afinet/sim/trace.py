@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from afinet.net.core.dev import dev_add_pack, dev_remove_pack
+from afinet.net.core.gso import skb_frames
 from afinet.net.core.netdevice import NetDevice, PacketType
-from afinet.net.core.skbuff import SkBuff, skb_frame
+from afinet.net.core.skbuff import SkBuff
 from afinet.uapi.if_ether import ETH_P_ALL
 from afinet.uapi.if_packet import PACKET_OUTGOING
 
@@ -20,7 +21,8 @@ CaptureCallback = Callable[["Host", str, int, bool, bytes], None]
 
 
 class CaptureTap(PacketType):
-    """Calls back for each packet that a device of `host` sends or receives, as tcpdump would see it there."""
+    """Calls back for each packet that a device of `host` sends or receives. A super-packet is shown as the packets that it stands
+    for, as on a wire."""
 
     def __init__(self, host: Host, callback: CaptureCallback) -> None:
         super().__init__(ETH_P_ALL)
@@ -30,7 +32,9 @@ class CaptureTap(PacketType):
 
     def func(self, skb: SkBuff, dev: NetDevice) -> int:
         kernel = self.host.kernel
-        self.callback(self.host, dev.name, kernel.ktime_get_real(), skb.pkt_type == PACKET_OUTGOING, skb_frame(skb))
+        outbound = skb.pkt_type == PACKET_OUTGOING
+        for frame in skb_frames(kernel, skb):
+            self.callback(self.host, dev.name, kernel.ktime_get_real(), outbound, frame)
         return 0
 
     def close(self) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 from afinet.net.core.dev import dev_add_pack, dev_remove_pack
+from afinet.net.core.gso import skb_frames
 from afinet.net.core.netdevice import NetDevice, PacketType, dev_net
-from afinet.net.core.skbuff import SkBuff, skb_frame
+from afinet.net.core.skbuff import SKB_GSO_DODGY, SkBuff, skb_frame
 from afinet.uapi.if_ether import ETH_P_ALL
 from afinet.uapi.if_packet import PACKET_OUTGOING
 
@@ -76,13 +77,25 @@ class PcapngWriter:
 
 
 class PcapngTap(PacketType):
-    """A tap on every device of a Kernel but those named in `without`, or on one device; both directions."""
+    """A tap on every device of a Kernel but those named in `without`, or on one device; both directions.
 
-    def __init__(self, writer: PcapngWriter, kernel: Kernel, dev: NetDevice | None = None, without: tuple[str, ...] = ()) -> None:
+    Super-packets are written as the packets that they stand for, as on a wire. With `whole` those that cross the device so, as they
+    do a TUN device with a virtio_net_hdr, are written whole, as tcpdump shows them there; what GRO has merged is not.
+    """
+
+    def __init__(
+        self,
+        writer: PcapngWriter,
+        kernel: Kernel,
+        dev: NetDevice | None = None,
+        without: tuple[str, ...] = (),
+        whole: bool = False,
+    ) -> None:
         super().__init__(ETH_P_ALL, dev)
         self.writer = writer
         self.kernel = kernel
         self.without = without
+        self.whole = whole
         self.ids: dict[NetDevice, int] = {}
         dev_add_pack(kernel, self)
 
@@ -95,7 +108,13 @@ class PcapngTap(PacketType):
             net = dev_net(dev)
             host = self.kernel.hostname + (f"/{net.name}" if net.name else "")
             interface = self.ids[dev] = self.writer.interface(f"{host}:{dev.name}", linktype)
-        self.writer.packet(interface, self.kernel.ktime_get_real(), skb_frame(skb), skb.pkt_type == PACKET_OUTGOING)
+        outbound = skb.pkt_type == PACKET_OUTGOING
+        if self.whole and (outbound or skb.gso_type & SKB_GSO_DODGY):
+            frames = [skb_frame(skb)]
+        else:
+            frames = skb_frames(self.kernel, skb)
+        for frame in frames:
+            self.writer.packet(interface, self.kernel.ktime_get_real(), frame, outbound)
         return 0
 
     def close(self) -> None:

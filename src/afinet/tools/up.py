@@ -227,7 +227,7 @@ def main(request: dict[str, Any]) -> None:
         capture = os.fdopen(os.dup(1), "wb", 0) if to_stdout else open(request["pcap"], "wb")  # noqa: SIM115
         if to_stdout:
             os.dup2(2, 1)  # the program's own output would be in the way
-        PcapngTap(PcapngWriter(capture), kernel, without=("lo",))
+        PcapngTap(PcapngWriter(capture), kernel, without=("lo",), whole=True)
     assert kernel.init_task is not None
     install_realtime(runner, kernel.init_task)
     runner.attach(dev)
@@ -287,7 +287,7 @@ def boot(request: dict[str, Any]) -> tuple[Any, Any]:
     kernel.init_task.rlimit_nofile = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     dev_open(net.loopback_dev)
     io = hostio.adopt_tun(request["fd"], request["offload"])
-    dev = tun_newlink(net, io.name, io, io.tap, io.vnet_hdr_sz, io.tso, request["mtu"])
+    dev = tun_newlink(net, io.name, io, io.tap, io.vnet_hdr_sz, io.tso, request["mtu"], io.uso)
     if not request["offload"]:
         dev.features &= ~(NETIF_F_HW_CSUM | NETIF_F_RXCSUM)  # ethtool -K: tx off, rx off; tso is by what the host was told
     dev_open(dev)

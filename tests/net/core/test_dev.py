@@ -466,16 +466,18 @@ def test_a_super_packet_that_nobody_can_cut_is_a_counted_drop():
 
 
 def test_a_registered_offload_cuts_and_the_segments_go_in_order():
+    class Cutter(gso.GsoSegmenter):
+        def take(self, count: int) -> SkBuff:
+            skb = self.skb
+            at = skb.data + 14 + (3 - self.left) * skb.gso_size
+            seg = frame(1, skb.head[at : at + count * skb.gso_size])
+            seg.dev = skb.dev
+            self.left -= count
+            return seg
+
     class Cut(gso.PacketOffload):
-        def gso_segment(self, skb: SkBuff) -> tuple[int, SkBuff | None]:
-            first: SkBuff | None = None
-            payload = skb.head[skb.data + 14 : skb.tail]
-            for at in reversed(range(0, len(payload), skb.gso_size)):
-                seg = frame(1, payload[at : at + skb.gso_size])
-                seg.dev = skb.dev
-                seg.next = first
-                first = seg
-            return 0, first
+        def gso_segment(self, skb: SkBuff) -> tuple[int, gso.GsoSegmenter | None]:
+            return 0, Cutter(skb, 3)
 
     kernel = boot()
     dev, sink = sink_device(init_net(kernel))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from afinet.kernel.machine import Kernel
 from afinet.kernel.timer import TimerList
-from afinet.net.core.netdevice import NetDevice, NetDeviceOps
+from afinet.net.core.netdevice import NETIF_F_TSO, NetDevice, NetDeviceOps
 from afinet.net.core.skbuff import SkBuff, consume_skb, skb_clone
 from tests.net.ipv4.tcphost import Pair
 
@@ -60,7 +60,10 @@ def steady(delay: int) -> Callable[[int, SkBuff], list[int]]:
 
 
 def lossy_pair(fate_ab: Callable[[int, SkBuff], list[int]], fate_ba: Callable[[int, SkBuff], list[int]], mtu: int = 1500) -> Pair:
+    """The devices cut super-packets: `fate` sees what a wire would."""
     pair = Pair(mtu=mtu)
+    for dev in (pair.da, pair.db):
+        dev.features &= ~NETIF_F_TSO
     pair.da.netdev_ops = BadPath(pair.kernel, pair.da.netdev_ops, fate_ab)
     pair.db.netdev_ops = BadPath(pair.kernel, pair.db.netdev_ops, fate_ba)
     return pair

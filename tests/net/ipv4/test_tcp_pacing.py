@@ -63,7 +63,8 @@ def test_the_rate_limits_a_transfer() -> None:
         p.run(MS)
         if tcp_sk(p.tb, server).sk_receive_queue.qlen:
             p.recv(p.tb, server, 1 << 20)
-    assert 0.97 < (p.kernel.now - start) / 1e9 < 1.03
+    # The first ten packets go at once, and nobody waits for the time of the last segment, up to 45 packets.
+    assert 0.92 < (p.kernel.now - start) / 1e9 < 1.03
 
 
 def test_a_sock_that_ends_takes_its_timer_along() -> None:

@@ -1,13 +1,14 @@
 """net/core/dev.c: network devices by name and number, and the way of a packet into and out of them.
 
-Receiving: a driver calls netif_rx (an interrupt's work: queue, raise NET_RX_SOFTIRQ); the softirq's net_rx_action takes the queue
-to __netif_receive_skb_core, which shows the packet to the taps and hands it to the protocol registered for its Ethernet type.
+Receiving: a driver calls netif_rx (an interrupt's work: queue, raise NET_RX_SOFTIRQ), by way of napi_gro_receive (gro.py) when it
+has several packets; the softirq's net_rx_action takes the queue to __netif_receive_skb_core, which shows the packet to the taps and
+hands it to the protocol registered for its Ethernet type.
 Sending: dev_queue_xmit -> the qdisc, or none -> validate_xmit_skb (what the device cannot do is done in software) ->
 dev_hard_start_xmit -> ndo_start_xmit. The softirqs that this raised run at the end of the outermost dev_queue_xmit.
 
 A device: register_netdevice, dev_open, dev_close, unregister_netdevice; each step is told on `kernel.netdev_chain`.
 
-Left out: NAPI (drivers are functions of the packet, there is nothing to poll), GRO, RPS and XPS (one CPU), ingress qdiscs,
+Left out: NAPI (drivers are functions of the packet, there is nothing to poll), RPS and XPS (one CPU), ingress qdiscs,
 rx_handler (bridges and bonds), XDP.
 """
 
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from afinet.kernel.notifier import call_notifiers
 from afinet.kernel.softirq import NET_RX_SOFTIRQ, NET_TX_SOFTIRQ, SoftirqAction, do_softirq, open_softirq
-from afinet.net.core import eth, gso, link_watch
+from afinet.net.core import eth, gro, gso, link_watch
 from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_CPU_BACKLOG,
     SKB_DROP_REASON_DEV_READY,
@@ -100,12 +101,13 @@ IFF_CHANGEABLE: Final = (
 class SoftnetData:
     """struct softnet_data: the queues between drivers and softirqs, and /proc/net/softnet_stat's counters."""
 
-    __slots__ = ("dropped", "input_pkt_queue", "output_queue", "process_queue", "processed", "time_squeeze")
+    __slots__ = ("dropped", "gro", "input_pkt_queue", "output_queue", "process_queue", "processed", "time_squeeze")
 
     def __init__(self) -> None:
         self.input_pkt_queue: list[SkBuff] = []
         self.process_queue: list[SkBuff] = []  # what the softirq is working on, last first
         self.output_queue: list[Qdisc] = []
+        self.gro: gro.GroNode = gro.GroNode()
         self.processed: int = 0
         self.dropped: int = 0
         self.time_squeeze: int = 0

@@ -41,6 +41,8 @@ SKB_DATA_ALIGN: Final = 64
 SKB_OVERHEAD: Final = 256 + 320
 
 SKB_GSO_TCPV4: Final = 1
+SKB_GSO_DODGY: Final = 1 << 1  # made outside of this host, by who may lie about it
+SKB_GSO_TCP_FIXEDID: Final = 1 << 3  # the packets all have the same identification
 SKB_GSO_UDP_L4: Final = 1 << 17
 
 

@@ -15,8 +15,9 @@ from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_NOT_SPECIFIED,
     SKB_DROP_REASON_PKT_TOO_BIG,
 )
+from afinet.net.core.gso import skb_gso_network_seglen
 from afinet.net.core.skbuff import kfree_skb_reason
-from afinet.net.ipv4 import icmp, ip_options, ip_output, ip_sockglue, route, rtable
+from afinet.net.ipv4 import icmp, ip_options, ip_sockglue, route, rtable
 from afinet.net.ipv4.inet_sock import IPSKB_DOREDIRECT, IPSKB_FORWARDED
 from afinet.net.ipv4.protocol import net_of
 from afinet.uapi.icmp import ICMP_DEST_UNREACH, ICMP_EXC_TTL, ICMP_FRAG_NEEDED, ICMP_SR_FAILED, ICMP_TIME_EXCEEDED
@@ -38,7 +39,7 @@ def ip_exceeds_mtu(skb: SkBuff, mtu: int) -> bool:
         return True
     if skb.ignore_df:
         return False
-    return not (skb.gso_size and ip_output.skb_gso_network_seglen(skb) <= mtu)
+    return not (skb.gso_size and skb_gso_network_seglen(skb) <= mtu)
 
 
 def ip_forward(skb: SkBuff) -> int:

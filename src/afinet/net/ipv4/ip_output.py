@@ -9,7 +9,7 @@ The IP header is made in one step, checksum included, by wire.ip.emit; ip_local_
 length and the checksum. A datagram that exceeds the MTU is gathered as one skb and cut by ip_fragment; Linux builds it as a list
 of fragment-sized skbs, which come out as the same packets.
 
-Left out: netfilter hooks, xfrm, lightweight tunnels, UDP_SEGMENT (gso_size of a datagram), timestamps of sent packets.
+Left out: netfilter hooks, xfrm, lightweight tunnels, timestamps of sent packets.
 """
 
 from __future__ import annotations
@@ -289,7 +289,7 @@ def ip_finish_output(net: Net, sk: Sock | None, skb: SkBuff) -> int:
             return ip_fragment(net, sk, skb, mtu)
         # The device, or dev_queue_xmit for it, cuts a super-packet; what counts here is one segment's length. Forwarded ones
         # that do not fit were refused by ip_forward, so too long a segment is our own, sent before the route's MTU fell.
-        if skb_gso_network_seglen(skb) > mtu:
+        if gso.skb_gso_network_seglen(skb) > mtu:
             return ip_finish_output_gso(net, sk, skb, mtu)
     elif skb.frag_max_size:
         return ip_fragment(net, sk, skb, mtu)
@@ -304,14 +304,6 @@ def ip_skb_dst_mtu(sk: Sock | None, skb: SkBuff, dst: DstEntry) -> int:
     if skb.ip_flags & IPSKB_FORWARDED:
         return rtable.ip_dst_mtu_maybe_forward(cast("Rtable", dst), True)
     return dst.mtu()
-
-
-def skb_gso_network_seglen(skb: SkBuff) -> int:
-    """The IP length of one segment of a super-packet."""
-    head = skb.head
-    th = skb.transport_header
-    hlen = (head[th + 12] >> 4) * 4 if head[skb.network_header + 9] == IPPROTO_TCP else 8
-    return th - skb.network_header + hlen + skb.gso_size
 
 
 def ip_finish_output_gso(net: Net, sk: Sock | None, skb: SkBuff, mtu: int) -> int:
@@ -731,13 +723,16 @@ class InetCork:
 class IpHeaderPlan:
     """What ip_send_skb needs to put the IP header before a datagram, when the transport header is there. In `skb.cb`."""
 
-    __slots__ = ("addr", "daddr", "df", "opt", "protocol", "saddr", "sk", "tos", "ttl")
+    __slots__ = ("addr", "daddr", "df", "fragsize", "gso_size", "hlen", "opt", "protocol", "saddr", "sk", "tos", "ttl")
 
     def __init__(self, sk: InetSock, saddr: int, daddr: int) -> None:
         self.sk: InetSock = sk
         self.saddr: int = saddr
         self.daddr: int = daddr
         self.df: int = 0
+        self.hlen: int = 20
+        self.fragsize: int = 0
+        self.gso_size: int = 0  # the transport may make this a super-packet
         self.tos: int = 0
         self.ttl: int = 0
         self.protocol: int = 0
@@ -838,7 +833,11 @@ def __ip_make_skb(sk: InetSock, cork: InetCork) -> SkBuff:
     # Unless the program demands path MTU discovery, what it sends may be fragmented here, even with DF set for routers.
     skb.ignore_df = ip_sk_ignore_df(sk)
     plan = IpHeaderPlan(sk, cork.fl4.saddr, cork.fl4.daddr)
-    total = cork.length + 20 + (0 if opt is None else opt.optlen)
+    if opt is not None:
+        plan.hlen += opt.optlen
+    plan.fragsize = cork.fragsize
+    plan.gso_size = cork.gso_size
+    total = cork.length + plan.hlen
     pmtudisc = sk.pmtudisc
     if (
         pmtudisc == IP_PMTUDISC_DO

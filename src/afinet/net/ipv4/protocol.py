@@ -1,9 +1,9 @@
 """net/ipv4/protocol.c: who takes a packet by the protocol number of its IP header.
 
 `Kernel.inet_protos` has 256 slots, made by the first registration. ip_local_deliver calls `handler`, icmp_rcv passes an error about
-a packet of ours to `err_handler`.
+a packet of ours to `err_handler`. `Kernel.inet_offloads` has the transports that cut super-packets and put them together.
 
-Left out: IPv6's table and offload callbacks (net/ipv6), xfrm policy.
+Left out: IPv6's tables (net/ipv6), xfrm policy.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Final
 from afinet._mypyc import mypyc_attr
 from afinet.net.core.drop_reason import SKB_DROP_REASON_IP_NOPROTO
 from afinet.net.core.skbuff import kfree_skb_reason
-from afinet.uapi.errno import EINVAL, ENOENT, EPERM
+from afinet.uapi.errno import EINVAL, ENOENT, EPERM, EPROTONOSUPPORT
 
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
+    from afinet.net.core.gro import GroNode
+    from afinet.net.core.gso import GsoSegmenter
     from afinet.net.core.net_namespace import Net
     from afinet.net.core.skbuff import SkBuff
 
@@ -51,6 +53,22 @@ class NetProtocol:
         return -ENOENT
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
+class NetOffload:
+    """struct net_offload: how a transport's packets are cut and put together."""
+
+    __slots__ = ()
+
+    def gso_segment(self, skb: SkBuff, nh: int, th: int) -> tuple[int, GsoSegmenter | None]:
+        """(0, who cuts the super-packet) or (-errno, None). Its IP header is at `nh` and linear, with options up to `th`."""
+        return -EPROTONOSUPPORT, None
+
+    def gro_receive(self, node: GroNode, skb: SkBuff, th: int, traits: int, id: int) -> bool:
+        """Whether the packet was taken, merged or held back. Its IP header, 20 bytes at `skb.data`, is right and tells the
+        packet's length; `th` is behind it. `traits` and `id` are for NapiGroCb.network_flush."""
+        return False
+
+
 def net_of(skb: SkBuff) -> Net:
     """dev_net(skb->dev)."""
     dev = skb.dev
@@ -79,4 +97,12 @@ def inet_del_protocol(kernel: Kernel, prot: NetProtocol, protocol: int) -> int:
     if not 0 <= protocol < len(protos) or protos[protocol] is not prot:
         return -EPERM
     protos[protocol] = None
+    return 0
+
+
+def inet_add_offload(kernel: Kernel, offload: NetOffload, protocol: int) -> int:
+    """0, or -EPERM (Linux answers -1) when the number is taken."""
+    if protocol in kernel.inet_offloads:
+        return -EPERM
+    kernel.inet_offloads[protocol] = offload
     return 0

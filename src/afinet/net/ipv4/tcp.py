@@ -68,7 +68,6 @@ from afinet.net.ipv4.inet_sock import (
     inet_test_bit,
 )
 from afinet.net.ipv4.tcp_inline import (
-    MAX_TCP_HEADER,
     TCP_CHRONO_BUSY,
     TCP_CHRONO_SNDBUF_LIMITED,
     TCP_INFINITE_SSTHRESH,
@@ -331,7 +330,7 @@ def tcp_xmit_size_goal(sk: TcpSock, mss_now: int, large_allowed: bool) -> int:
     """How much payload a segment should get: several packets' worth where the device cuts them."""
     if not large_allowed or not tcp_output.tcp_can_tso(sk):
         return mss_now
-    goal = tcp_fragment.tcp_bound_to_half_wnd(sk, sk.sk_gso_max_size - MAX_TCP_HEADER - 1)
+    goal = tcp_fragment.tcp_bound_to_half_wnd(sk, tcp_output.tcp_gso_max_size(sk))
     segs = goal // mss_now
     if segs > sk.sk_gso_max_segs:
         segs = sk.sk_gso_max_segs

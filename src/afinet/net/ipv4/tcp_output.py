@@ -558,6 +558,11 @@ def tcp_can_tso(sk: TcpSock) -> bool:
     return dst is not None and dst.dev.features & NETIF_F_TSO != 0
 
 
+def tcp_gso_max_size(sk: TcpSock) -> int:
+    """How much payload a segment may have, so that its headers fit in front (sk_trim_gso_size)."""
+    return sk.sk_gso_max_size - MAX_TCP_HEADER - 1
+
+
 def tcp_tso_segs(sk: TcpSock, mss_now: int) -> int:
     """How many packets a segment should have: about a millisecond's worth (tcp_tso_autosize)."""
     if not tcp_can_tso(sk):
@@ -567,7 +572,7 @@ def tcp_tso_segs(sk: TcpSock, mss_now: int) -> int:
     min_segs = 0 if ca is None else ca.min_tso_segs(sk)
     if min_segs == 0:
         min_segs = net.sysctl_tcp_min_tso_segs
-    max_size: int = sk.sk_gso_max_size
+    max_size = tcp_gso_max_size(sk)
     max_segs: int = sk.sk_gso_max_segs
     size = max_size
     if sk.sk_pacing_rate >= 0:
@@ -638,12 +643,9 @@ def tcp_small_queue_check(sk: TcpSock, skb: SkBuff, factor: int) -> bool:
     limit = sk.sk_net.ipv4.sysctl_tcp_limit_output_bytes
     rate = sk.sk_pacing_rate
     if rate >= 0:
-        paced = rate >> _SK_PACING_SHIFT
+        paced = max(2 * skb.truesize, rate >> _SK_PACING_SHIFT)
         if paced < limit or sk.sk_pacing_status != SK_PACING_NONE:
             limit = paced
-    floor = 2 * skb.truesize
-    if limit < floor:
-        limit = floor
     if sk.sk_wmem_alloc <= limit << factor:
         return False
     rtx = sk.tcp_rtx_queue

@@ -9,7 +9,10 @@ __udp_enqueue_schedule_skb; udp_recvmsg takes it from there. ICMP errors: udp_er
 A checksum over more than CHECKSUM_BREAK bytes is verified when the datagram is read, polled for or counted, as in Linux: until
 then a bad one stands in the queue.
 
-Left out: encapsulation (UDP_ENCAP), UDP_SEGMENT and UDP_GRO, UDP_NO_CHECK6_*: -ENOPROTOOPT. UDP-Lite.
+UDP_SEGMENT: a message is sent as one super-packet, cut on its way out (udp_offload.py). UDP_GRO: a sock takes what arrives as one
+super-packet whole, and is told the length of the datagrams; for one that did not ask it is cut again (udp_rcv_segment).
+
+Left out: encapsulation (UDP_ENCAP), UDP_NO_CHECK6_*: -ENOPROTOOPT. UDP-Lite.
 """
 
 from __future__ import annotations
@@ -30,18 +33,23 @@ from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_NOT_SPECIFIED,
     SKB_DROP_REASON_PKT_TOO_SMALL,
     SKB_DROP_REASON_PROTO_MEM,
+    SKB_DROP_REASON_SKB_GSO_SEG,
     SKB_DROP_REASON_SOCKET_RCVBUFF,
     SKB_DROP_REASON_UDP_CSUM,
 )
 from afinet.net.core.filter import sk_filter_trim_cap
 from afinet.net.core.flow import Flowi4
+from afinet.net.core.gso import skb_gso_segment
 from afinet.net.core.net_namespace import Net
 from afinet.net.core.netdevice import NETIF_F_HW_CSUM, dev_net
+from afinet.net.core.scm import put_cmsg
 from afinet.net.core.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_PARTIAL,
     CHECKSUM_UNNECESSARY,
+    SKB_GSO_UDP_L4,
     SkBuff,
+    consume_skb,
     kfree_skb_reason,
     pskb_may_pull,
     pskb_trim,
@@ -76,7 +84,7 @@ from afinet.net.ipv4 import datagram, icmp, igmp, ip_output, ip_sockglue, route,
 from afinet.net.ipv4.inet_sock import INET_FLAGS_RECVERR, InetSock, inet_mc_addr, inet_test_bit
 from afinet.net.ipv4.protocol import NetProtocol
 from afinet.net.ipv4.udp_sock import UdpSock as UdpSock
-from afinet.net.ipv4.udp_sock import UdpTableProto
+from afinet.net.ipv4.udp_sock import UdpTableProto, udp_get_table_prot
 from afinet.net.socket import sock_recv_cmsgs
 from afinet.uapi.errno import (
     EACCES,
@@ -146,7 +154,7 @@ from afinet.uapi.socket import (
 )
 from afinet.uapi.sockios import SIOCINQ, SIOCOUTQ
 from afinet.uapi.tcp import TCP_CLOSE, TCP_ESTABLISHED
-from afinet.uapi.udp import UDP_CORK
+from afinet.uapi.udp import UDP_CORK, UDP_GRO, UDP_SEGMENT
 from afinet.wire import be, checksum
 
 if TYPE_CHECKING:
@@ -155,6 +163,7 @@ if TYPE_CHECKING:
     from afinet.net.socket import MsgHdr, Socket
 
 UDP_HLEN: Final = 8
+UDP_MAX_SEGMENTS: Final = 128
 CHECKSUM_BREAK: Final = 76  # a shorter datagram's checksum is verified when it comes in
 
 
@@ -195,8 +204,9 @@ def udp_sendmsg(sk: UdpSock, msg: MsgHdr, length: int) -> int:
     # 3. What control messages and options ask.
     ipc = ip_output.IpcmCookie()
     ip_output.ipcm_init_sk(ipc, sk)
+    ipc.gso_size = sk.gso_size
     if msg.msg_control:
-        err = udp_cmsg_send(msg.msg_control)
+        err = udp_cmsg_send(msg.msg_control, ipc)
         if err > 0:
             err = ip_sockglue.ip_cmsg_send(sk, msg.msg_control, ipc)
             connected = False
@@ -276,16 +286,19 @@ def udp_sendmsg(sk: UdpSock, msg: MsgHdr, length: int) -> int:
     return udp_sent(sk, err, length)
 
 
-def udp_cmsg_send(control: bytes) -> int:
-    """1 when there are control messages for IP, 0 when there are none, -EINVAL. UDP's own (UDP_SEGMENT) are refused."""
+def udp_cmsg_send(control: bytes, ipc: ip_output.IpcmCookie) -> int:
+    """1 when there are control messages for IP, 0 when there are none, -EINVAL. UDP's own is UDP_SEGMENT, 16 bits."""
     cmsgs = parse_cmsgs(control)
     if cmsgs is None:
         return -EINVAL
     need_ip = 0
-    for level, _, _ in cmsgs:
-        if level == SOL_UDP:
+    for level, type, data in cmsgs:
+        if level != SOL_UDP:
+            need_ip = 1
+        elif type == UDP_SEGMENT and len(data) == 2:
+            ipc.gso_size = data[0] | data[1] << 8
+        else:
             return -EINVAL
-        need_ip = 1
     return need_ip
 
 
@@ -314,6 +327,21 @@ def udp_sent(sk: UdpSock, err: int, length: int) -> int:
     return err
 
 
+def udp_set_gso(sk: UdpSock, skb: SkBuff, plan: ip_output.IpHeaderPlan) -> int:
+    """UDP_SEGMENT: make a payload that is longer than one datagram a super-packet. 0, or -errno: a datagram would be too long for
+    the route, there would be too many, or they would have no checksums."""
+    size = plan.gso_size
+    if plan.hlen + UDP_HLEN + min(skb.len, size) > plan.fragsize:
+        return -EMSGSIZE
+    if skb.len > size * UDP_MAX_SEGMENTS or sk.sk_no_check_tx:
+        return -EINVAL
+    if skb.len > size:
+        skb.gso_size = size
+        skb.gso_segs = -(-skb.len // size)
+        skb.gso_type = SKB_GSO_UDP_L4
+    return 0
+
+
 def udp_send_skb(sk: UdpSock, skb: SkBuff, fl4: Flowi4) -> int:
     """Put the UDP header before a datagram's payload and hand it to IP."""
     net = sk.sk_net
@@ -322,9 +350,15 @@ def udp_send_skb(sk: UdpSock, skb: SkBuff, fl4: Flowi4) -> int:
     assert dst is not None
     sport: int = sk.inet_sport
     dport = fl4.fl4_dport
+    plan = cast(ip_output.IpHeaderPlan, skb.cb)
+    if plan.gso_size:
+        err = udp_set_gso(sk, skb, plan)
+        if err:
+            consume_skb(skb)
+            return err
     if sk.sk_no_check_tx:
         skb_push(skb, be.pack_udp(sport, dport, length, 0))
-    elif dst.dev.features & NETIF_F_HW_CSUM and length + 20 <= dst.mtu():
+    elif skb.gso_size or (dst.dev.features & NETIF_F_HW_CSUM and length + 20 <= dst.mtu()):
         # udp4_hwcsum: the field holds the pseudo-header's sum, who needs the rest adds it.
         pseudo = checksum.csum_fold(checksum.csum_tcpudp_nofold(fl4.saddr, fl4.daddr, length, IPPROTO_UDP, 0)) ^ 0xFFFF
         skb_push(skb, be.pack_udp(sport, dport, length, pseudo))
@@ -522,7 +556,38 @@ def __udp4_lib_mcast_deliver(prot: UdpProto, net: Net, skb: SkBuff, saddr: int, 
 
 
 def udp_queue_rcv_skb(sk: UdpSock, skb: SkBuff) -> int:
-    """udp_queue_rcv_one_skb: past the filter, into the queue or the bin. `skb.data` is at the UDP header."""
+    """Into the queue of `sk`; a super-packet that the sock did not ask for (udp_unexpected_gso) as the datagrams that it is."""
+    if skb.gso_size == 0 or (sk.gro_enabled and skb.gso_type & SKB_GSO_UDP_L4):
+        return udp_queue_rcv_one_skb(sk, skb)
+    seg = udp_rcv_segment(sk, skb)
+    while seg is not None:
+        following = seg.next
+        seg.next = None
+        skb_pull(seg, seg.transport_header)
+        seg.ip_summed = CHECKSUM_UNNECESSARY  # udp_post_segment_fix_csum: nobody will fill it in
+        udp_queue_rcv_one_skb(sk, seg)
+        seg = following
+    return 0
+
+
+def udp_rcv_segment(sk: UdpSock, skb: SkBuff) -> SkBuff | None:
+    """The datagrams of a super-packet, `data` at their IP headers; None if it is no right one, dropped and counted."""
+    net = sk.sk_net
+    segs = skb.gso_segs
+    skb.len += skb.data - skb.network_header
+    skb.data = skb.network_header
+    err, seg = skb_gso_segment(net.kernel, skb)
+    if err:
+        sk.sk_drops += segs
+        net.udp_statistics[UDP_MIB_INERRORS] += segs
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_SKB_GSO_SEG)
+        return None
+    consume_skb(skb)
+    return seg
+
+
+def udp_queue_rcv_one_skb(sk: UdpSock, skb: SkBuff) -> int:
+    """Past the filter, into the queue or the bin. `skb.data` is at the UDP header."""
     net = sk.sk_net
     if sk.sk_cold is not None or sk.kernel.security_hooks:
         if sk.sk_cold is not None and sk.sk_cold.sk_filter is not None and udp_lib_checksum_complete(skb):
@@ -660,6 +725,8 @@ def udp_recvmsg(sk: UdpSock, msg: MsgHdr, size: int, flags: int) -> int:
         sk.sk_net.udp_statistics[UDP_MIB_INDATAGRAMS] += 1
     sock_recv_cmsgs(msg, sk, skb)
     msg.msg_name = pack_sockaddr_in(be.get_u32(skb.head, skb.network_header + 12), be.get_u16(skb.head, skb.transport_header))
+    if skb.gso_size and sk.gro_enabled:
+        put_cmsg(msg, SOL_UDP, UDP_GRO, pack_s32(skb.gso_size))  # udp_cmsg_recv
     if sk.inet_flags & ip_sockglue.IP_CMSG_ALL:
         ip_sockglue.ip_cmsg_recv_offset(msg, sk, skb, UDP_HLEN, off)
     ret = ulen if flags & MSG_TRUNC else copied
@@ -710,6 +777,7 @@ class UdpProto(UdpTableProto):
         lock_sock(udp)
         sock_set_flag(udp, SOCK_DEAD)  # against udp_abort
         udp_flush_pending_frames(udp)
+        udp_set_gro(udp, False)
         release_sock(udp)
 
     def pre_connect(self, sk: Sock, uaddr: bytes) -> int:
@@ -742,14 +810,22 @@ class UdpProto(UdpTableProto):
             return ip_sockglue.ip_setsockopt(udp, level, optname, optval)
         if len(optval) < SIZEOF_INT:
             return -EINVAL
-        if optname != UDP_CORK:
+        value = get_s32(optval, 0)
+        if optname == UDP_SEGMENT:
+            if not 0 <= value <= 0xFFFF:
+                return -EINVAL
+            udp.gso_size = value
+        elif optname == UDP_GRO:
+            udp_set_gro(udp, value != 0)
+        elif optname == UDP_CORK:
+            udp.corkflag = value != 0
+            if not udp.corkflag:
+                lock_sock(udp)
+                if udp.pending:
+                    udp_push_pending_frames(udp)
+                release_sock(udp)
+        else:
             return -ENOPROTOOPT
-        udp.corkflag = get_s32(optval, 0) != 0
-        if not udp.corkflag:
-            lock_sock(udp)
-            if udp.pending:
-                udp_push_pending_frames(udp)
-            release_sock(udp)
         return 0
 
     def getsockopt(self, sk: Sock, level: int, optname: int, optlen: int) -> tuple[int, bytes]:
@@ -760,8 +836,14 @@ class UdpProto(UdpTableProto):
         if optlen < 0:
             return -EINVAL, b""
         if optname == UDP_CORK:
-            return 0, pack_s32(int(udp.corkflag))[:optlen]
-        return -ENOPROTOOPT, b""
+            value = int(udp.corkflag)
+        elif optname == UDP_SEGMENT:
+            value = udp.gso_size
+        elif optname == UDP_GRO:
+            value = int(udp.gro_enabled)
+        else:
+            return -ENOPROTOOPT, b""
+        return 0, pack_s32(value)[:optlen]
 
     def sendmsg(self, sk: Sock, msg: MsgHdr, size: int) -> int:
         return udp_sendmsg(cast(UdpSock, sk), msg, size)
@@ -798,6 +880,13 @@ class UdpProto(UdpTableProto):
 
     def diag_destroy(self, sk: SockCommon, err: int) -> int:
         return udp_abort(cast(UdpSock, sk), err)
+
+
+def udp_set_gro(sk: UdpSock, on: bool) -> None:
+    """Whether the sock takes super-packets; the table knows how many do."""
+    if on != sk.gro_enabled:
+        sk.gro_enabled = on
+        udp_get_table_prot(sk).gro_socks += 1 if on else -1
 
 
 def udp_connect(sk: UdpSock, uaddr: bytes) -> int:

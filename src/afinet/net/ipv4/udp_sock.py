@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class UdpSock(InetSock):
     """struct udp_sock."""
 
-    __slots__ = ("cork_fl4", "corkflag", "corklen", "pending", "udp_key", "udp_key2", "udp_key4")
+    __slots__ = ("cork_fl4", "corkflag", "corklen", "gro_enabled", "gso_size", "pending", "udp_key", "udp_key2", "udp_key4")
 
     def __init__(self, net: Net, family: int, prot: Proto) -> None:
         super().__init__(net, family, prot)
@@ -26,6 +26,8 @@ class UdpSock(InetSock):
         # cork for another address that is where the next datagram goes, as in Linux.
         self.cork_fl4: Flowi4 | None = None
         self.corklen: int = 0  # UDP header included
+        self.gso_size: int = 0  # UDP_SEGMENT
+        self.gro_enabled: bool = False  # UDP_GRO: super-packets are welcome
         # Where the sock stands in UdpTable's tables, -1: not there.
         self.udp_key: int = -1
         self.udp_key2: int = -1
@@ -38,12 +40,13 @@ class UdpTable:
     The newest sock of a key stands first, so that of two that would do the one bound last is found.
     """
 
-    __slots__ = ("hash", "hash2", "hash4")
+    __slots__ = ("gro_socks", "hash", "hash2", "hash4")
 
     def __init__(self) -> None:
         self.hash: dict[int, list[UdpSock]] = {}
         self.hash2: dict[int, list[UdpSock]] = {}
         self.hash4: dict[int, list[UdpSock]] = {}
+        self.gro_socks: int = 0  # socks with UDP_GRO: without any, nobody looks for one
 
 
 class UdpTableProto(Proto):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afinet.net.core.drop_reason import SKB_DROP_REASON_QDISC_OVERLIMIT
+from afinet.net.core.gso import qdisc_pkt_len
 from afinet.net.core.skbuff import SkBuffHead
 from afinet.net.sched.sch_generic import (
     Qdisc,
@@ -56,7 +57,7 @@ class BfifoQdisc(Qdisc):
         super().__init__(dev, limit or (dev.tx_queue_len or 1) * (dev.mtu + dev.hard_header_len))
 
     def enqueue(self, skb: SkBuff) -> int:
-        if self.backlog + skb.len <= self.limit:
+        if self.backlog + qdisc_pkt_len(skb) <= self.limit:
             return qdisc_enqueue_tail(self, self.q, skb)
         return qdisc_drop(self, skb, SKB_DROP_REASON_QDISC_OVERLIMIT)
 

@@ -19,6 +19,7 @@ from afinet._mypyc import mypyc_attr
 from afinet.kernel.timer import TimerList
 from afinet.net.core import dev as dev_core
 from afinet.net.core.drop_reason import SKB_DROP_REASON_QDISC_DROP, SKB_DROP_REASON_QUEUE_PURGE
+from afinet.net.core.gso import qdisc_pkt_len, skb_segs
 from afinet.net.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS, NETDEV_TX_BUSY, dev_net
 from afinet.net.core.skbuff import SkBuffHead, kfree_skb_reason, skb_dequeue, skb_queue_purge, skb_queue_tail
 
@@ -128,7 +129,7 @@ def register_qdisc(kernel: Kernel, ops: QdiscOps) -> None:
 def qdisc_enqueue_tail(sch: Qdisc, q: SkBuffHead, skb: SkBuff) -> int:
     skb_queue_tail(q, skb)
     sch.qlen += 1
-    sch.backlog += skb.len
+    sch.backlog += qdisc_pkt_len(skb)
     return NET_XMIT_SUCCESS
 
 
@@ -136,10 +137,16 @@ def qdisc_dequeue_head(sch: Qdisc, q: SkBuffHead) -> SkBuff | None:
     skb = skb_dequeue(q)
     if skb is not None:
         sch.qlen -= 1
-        sch.backlog -= skb.len
-        sch.packets += 1
-        sch.bytes += skb.len
+        qdisc_bstats_update(sch, skb)
     return skb
+
+
+def qdisc_bstats_update(sch: Qdisc, skb: SkBuff) -> None:
+    """A packet leaves the queue. Lengths and counts are those on the wire."""
+    length = qdisc_pkt_len(skb)
+    sch.backlog -= length
+    sch.packets += skb_segs(skb)
+    sch.bytes += length
 
 
 def qdisc_drop(sch: Qdisc, skb: SkBuff, reason: int) -> int:
@@ -235,7 +242,7 @@ def qdisc_account(sch: Qdisc, skb: SkBuff, sign: int) -> None:
     at: SkBuff | None = skb
     while at is not None:
         sch.qlen += sign
-        sch.backlog += sign * at.len
+        sch.backlog += sign * qdisc_pkt_len(at)
         at = at.next
 
 

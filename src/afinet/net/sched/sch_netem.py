@@ -17,11 +17,19 @@ from typing import TYPE_CHECKING, Final
 
 from afinet.kernel.time import NSEC_PER_SEC
 from afinet.net.core import dev as dev_core
-from afinet.net.core.drop_reason import SKB_DROP_REASON_LINK_LOSS, SKB_DROP_REASON_QDISC_OVERLIMIT, SKB_DROP_REASON_QUEUE_PURGE
+from afinet.net.core import gso
+from afinet.net.core.drop_reason import (
+    SKB_DROP_REASON_LINK_LOSS,
+    SKB_DROP_REASON_QDISC_OVERLIMIT,
+    SKB_DROP_REASON_QUEUE_PURGE,
+    SKB_DROP_REASON_SKB_GSO_SEG,
+)
+from afinet.net.core.gso import qdisc_pkt_len
 from afinet.net.core.netdevice import NET_XMIT_SUCCESS, dev_net
 from afinet.net.core.skbuff import (
     CHECKSUM_PARTIAL,
     SkBuff,
+    consume_skb,
     kfree_skb_reason,
     skb_clone,
     skb_linearize,
@@ -32,6 +40,7 @@ from afinet.net.sched.netem_dist import NETEM_DIST_SCALE
 from afinet.net.sched.sch_generic import (
     Qdisc,
     QdiscWatchdog,
+    qdisc_bstats_update,
     qdisc_dequeue_head,
     qdisc_drop,
     qdisc_reset_gso_skb,
@@ -342,9 +351,7 @@ class NetemQdisc(Qdisc):
             return None
         skb = heappop(self.tfifo)[2]
         self.qlen -= 1
-        self.backlog -= skb.len
-        self.packets += 1
-        self.bytes += skb.len
+        qdisc_bstats_update(self, skb)
         return skb
 
     def peek(self) -> SkBuff | None:
@@ -388,37 +395,45 @@ def netem_enqueue(sch: NetemQdisc, skb: SkBuff, may_duplicate: bool) -> int:
     twin: SkBuff | None = None
     if count > 1:
         twin = skb_clone(skb)
-    # 3. damage
+    # 3. damage; of a super-packet, to the first of its packets (netem_segment)
+    rest: SkBuff | None = None
     if q.corrupt_event():
         if skb.gso_size:
-            # a bit of one segment, not of all
-            valid = dev_core.validate_xmit_skb(skb, sch.dev)
-            if valid is None or valid is not skb:
-                return netem_enqueue_segments(sch, valid)
+            err, segs = gso.skb_gso_segment(net.kernel, skb)
+            if err or segs is None:
+                return netem_drop(sch, skb, twin, rest, SKB_DROP_REASON_SKB_GSO_SEG)
+            consume_skb(skb)
+            skb = segs
+            rest = skb.next
+            skb.next = None
         if netem_corrupt(q, skb):
-            return qdisc_drop(sch, skb, SKB_DROP_REASON_LINK_LOSS)
+            return netem_drop(sch, skb, twin, rest, SKB_DROP_REASON_LINK_LOSS)
     # 4. room
     if sch.qlen >= sch.limit:
-        rc = qdisc_drop(sch, skb, SKB_DROP_REASON_QDISC_OVERLIMIT)
-        if twin is not None:
-            qdisc_drop(sch, twin, SKB_DROP_REASON_QDISC_OVERLIMIT)
-        return rc
+        return netem_drop(sch, skb, twin, rest, SKB_DROP_REASON_QDISC_OVERLIMIT)
     # 5. when it may go
     netem_delay(sch, skb)
     if twin is not None:
         netem_enqueue(sch, twin, False)
+    # 6. the others of a super-packet that was cut each take their own chance
+    while rest is not None:
+        following = rest.next
+        rest.next = None
+        netem_enqueue(sch, rest, True)
+        rest = following
     return NET_XMIT_SUCCESS
 
 
-def netem_enqueue_segments(sch: NetemQdisc, segs: SkBuff | None) -> int:
-    """The segments of a packet that could not be damaged whole: each takes its own chance."""
-    rc = NET_XMIT_SUCCESS
-    while segs is not None:
-        following = segs.next
-        segs.next = None
-        rc = netem_enqueue(sch, segs, False)
-        segs = following
-    return rc
+def netem_drop(sch: NetemQdisc, skb: SkBuff, twin: SkBuff | None, rest: SkBuff | None, reason: int) -> int:
+    """qdisc_drop_all: the packet, its duplicate, and what hangs on it."""
+    if twin is not None:
+        qdisc_drop(sch, twin, reason)
+    while rest is not None:
+        following = rest.next
+        rest.next = None
+        qdisc_drop(sch, rest, reason)
+        rest = following
+    return qdisc_drop(sch, skb, reason)
 
 
 def netem_delay(sch: NetemQdisc, skb: SkBuff) -> None:
@@ -426,7 +441,7 @@ def netem_delay(sch: NetemQdisc, skb: SkBuff) -> None:
     q = sch.netem
     now = dev_net(sch.dev).kernel.now
     sch.qlen += 1
-    sch.backlog += skb.len
+    sch.backlog += qdisc_pkt_len(skb)
     if q.reorder_event():
         skb_queue_head(sch.q, skb)
         sch.requeues += 1
@@ -438,7 +453,7 @@ def netem_delay(sch: NetemQdisc, skb: SkBuff) -> None:
             # Behind the last one: what it still waits for is part of our delay.
             delay = max(0, delay - (sch.last_time - now))
             when = sch.last_time
-        delay += q.packet_time_ns(skb.len)
+        delay += q.packet_time_ns(qdisc_pkt_len(skb))
     when += delay
     if not sch.tfifo or when > sch.last_time:
         sch.last_time = when

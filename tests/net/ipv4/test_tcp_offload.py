@@ -13,6 +13,8 @@ from afinet.net.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_TSO, NetDevice
 from afinet.net.core.skbuff import CHECKSUM_PARTIAL, SKB_GSO_TCPV4, SKB_GSO_UDP_L4, SkBuff, skb_set_owner_w, skb_truesize
 from afinet.net.core.sock import Proto, Sock
 from afinet.net.ipv4.inet_offload import inet_gso_segment, ipv4_offload_init
+from afinet.net.ipv4.tcp_offload import tcpv4_offload_init
+from afinet.net.ipv4.udp_offload import udpv4_offload_init
 from afinet.uapi.errno import EINVAL, EPROTONOSUPPORT
 from afinet.uapi.if_ether import ETH_P_IP
 from afinet.uapi.in_ import IPPROTO_TCP, IPPROTO_UDP
@@ -51,7 +53,8 @@ def super_packet(protocol: int, payload: bytes, mss: int, cuts: list[int], optio
 
 def setup(features: int = 0) -> tuple[Kernel, NetDevice, Sink]:
     kernel = boot()
-    ipv4_offload_init(kernel)
+    for init in (ipv4_offload_init, tcpv4_offload_init, udpv4_offload_init):
+        assert init(kernel) == 0
     dev, sink = sink_device(init_net(kernel))
     dev.features |= features
     return kernel, dev, sink
@@ -146,13 +149,14 @@ def test_the_senders_charge_goes_over_to_the_segments_and_comes_back_as_they_are
 
 
 def test_what_is_not_whole_or_not_known_is_refused():
+    kernel, _, _ = setup()
     good = super_packet(IPPROTO_TCP, b"", 1000, [])
     for cut in range(14, 65):
         skb = SkBuff(good.head[:cut], None, 0, 1000)
         skb.network_header, skb.gso_size, skb.gso_type = 14, 1000, SKB_GSO_TCPV4
-        assert inet_gso_segment(skb)[0] == -EINVAL, cut
+        assert inet_gso_segment(kernel, skb)[0] == -EINVAL, cut
     skb = super_packet(IPPROTO_UDP, b"x" * 20, 10, [])
     skb.gso_type = SKB_GSO_TCPV4
-    assert inet_gso_segment(skb) == (-EPROTONOSUPPORT, None)
+    assert inet_gso_segment(kernel, skb) == (-EPROTONOSUPPORT, None)
     skb.gso_size = 0
-    assert inet_gso_segment(skb) == (-EINVAL, None)
+    assert inet_gso_segment(kernel, skb) == (-EINVAL, None)
