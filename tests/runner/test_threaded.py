@@ -138,7 +138,7 @@ def machines() -> Iterator[tuple[Machine, Machine]]:
     for machine in (a, b):
         machine.runner.close()
         machine.io.dead = True
-        assert machine.runner.owner == 0 and machine.runner.leader is None and not machine.runner.followers
+        assert machine.runner.owner == 0 and machine.runner.leader is machine.runner.nobody and not machine.runner.followers
     for end in pair:
         end.close()
 
@@ -267,7 +267,7 @@ def test_a_leader_in_its_poll_is_woken_by_what_another_thread_does(machines: tup
     assert a.calls.sys_bind(a.process, receiver, pack_sockaddr_in(addr("127.0.0.1"), 7)) == 0
     waiting = thread(a.recv, receiver)
     end = time.monotonic() + LIMIT
-    while a.runner.polling is not a.runner.foreground and time.monotonic() < end:
+    while a.runner.foreground.until < 0 and time.monotonic() < end:
         threading.Event().wait(0.001)
     a.wait(a.calls.sys_sendto, sender, b"hello", 0, pack_sockaddr_in(addr("127.0.0.1"), 7))
     assert waiting() == b"hello"

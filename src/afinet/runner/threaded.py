@@ -11,7 +11,7 @@ takes over only when nobody has led for GRACE, and a thread that comes to wait t
 Signals: a Python signal handler that raises must not do so inside the stack. `acquire` and `release` tell `inside`, and
 stdlib/realtime.py has the handlers wait for the end of the call; a thread in poll() is outside, and is interrupted. This module is
 compiled, and compiled code notices no signal by itself: the device's `read` (runner/hostio.py), which is not, lets the interpreter
-look at each packet.
+look at each packet, and a signal that comes just before a poll() ends it by the wake-up descriptor.
 
 At the end of the process `linger` drives on until everything that was sent is acknowledged, LINGER_LIMIT at most.
 """
@@ -56,6 +56,8 @@ YIELD: Final = 0.00005
 
 # A FIN is on its way, or data before it.
 SENDING: Final = (TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK)
+
+PIPE_BUF: Final = 4096
 
 POLLIN: Final = 1
 POLLOUT: Final = 4
@@ -121,29 +123,28 @@ class Poller:
         self.poll: Any = real.select.poll()
         self.until: int = -1  # when (ns) the poll that is going on ends by itself; -1: there is none
         self.kicked: bool = False
-        os: Any = real.os
-        if hasattr(os, "eventfd"):
-            self.receive: int = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self.send: int = self.receive
-        else:
-            self.receive, self.send = os.pipe()
-            os.set_blocking(self.receive, False)
+        # A pipe: signal.set_wakeup_fd() writes a single byte, which an eventfd does not take.
+        self.receive, self.send = real.os.pipe()
+        for fd in (self.receive, self.send):
+            real.os.set_blocking(fd, False)
         self.poll.register(self.receive, POLLIN)
 
     def kick(self) -> None:
         """Have the poll end; if there is none, the next one. Called with the lock held."""
         if not self.kicked:
             self.kicked = True
-            _write(self.send, b"\1\0\0\0\0\0\0\0")
+            try:
+                _write(self.send, b"\0")
+            except BlockingIOError:
+                pass  # full of signals: that wakes it too
 
     def drain(self) -> None:
         self.kicked = False
-        _read(self.receive, 8)
+        _read(self.receive, PIPE_BUF)
 
     def close(self) -> None:
         _close(self.receive)
-        if self.send != self.receive:
-            _close(self.send)
+        _close(self.send)
 
 
 def _milliseconds(until: int, now: int) -> int | None:
@@ -188,12 +189,14 @@ class ThreadedRunner:
         self.deferred: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self.devices: dict[int, NetDevice] = {}  # by descriptor
         self.polled: dict[int, int] = {}  # descriptor -> what the pollers ask of it
-        self.leader: Waiting | None = None
+        # Another thread may lead at any time, and mypyc believes what a check or an assignment said of an Optional: so there always
+        # is a leader, if need be `nobody`.
+        self.nobody: Waiting = Waiting(MAX_SCHEDULE_TIMEOUT)
+        self.leader: Waiting = self.nobody
         self.turns: int = 0  # how often somebody has taken the lead
         self.followers: deque[Waiting] = deque()
         self.foreground: Poller = Poller()
         self.background: Poller = Poller()
-        self.polling: Poller | None = None
         self._background: Waiting = Waiting(MAX_SCHEDULE_TIMEOUT)
         self._parked: bool = False
         self._parking: Any = real.select.poll()
@@ -246,9 +249,9 @@ class ThreadedRunner:
 
     def deadline_moved(self, when: int) -> None:
         """A system call armed an earlier timer: if a driver sleeps for longer, wake it."""
-        poller = self.polling
-        if poller is not None and when < poller.until:
-            poller.kick()
+        for poller in (self.foreground, self.background):
+            if when < poller.until:
+                poller.kick()
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 
@@ -257,10 +260,10 @@ class ThreadedRunner:
         try:
             while not me.woken and me.deadline > self.now():
                 leader = self.leader
-                if leader is None or leader is self._background:
+                if leader is self.nobody or leader is self._background:
                     self.leader = me
                     self.turns += 1
-                    if leader is not None:
+                    if leader is self._background:
                         self.background.kick()  # it is to let go
                     self.drive(me, self.foreground)
                 else:
@@ -269,8 +272,8 @@ class ThreadedRunner:
             if self.owner != _get_ident():
                 self.acquire()  # a signal at an unlucky instant
             if self.leader is me:
-                self.leader = None
-            if self.leader is None:
+                self.leader = self.nobody
+            if self.leader is self.nobody:
                 self._hand_on()
 
     def _follow(self, me: Waiting) -> None:
@@ -317,7 +320,7 @@ class ThreadedRunner:
             if wanted != self.polled[fd]:
                 self._ask(fd, wanted)
         poller.until = until
-        self.polling = me.poller = poller
+        me.poller = poller
         timeout = 0 if self.kernel.softirq_pending else _milliseconds(until, now)
         ready: list[tuple[int, int]] = []
         try:
@@ -329,8 +332,6 @@ class ThreadedRunner:
             self.acquire()
             me.poller = None
             poller.until = -1
-            if self.polling is poller:
-                self.polling = None
         for fd, events in ready:
             if fd in self.devices:
                 self._serve(fd, events)
@@ -369,7 +370,7 @@ class ThreadedRunner:
         is ready, or `deadline` (ns). False at once if another thread drives."""
         self.acquire()
         try:
-            if self.leader is not None and self.leader is not self._background:
+            if self.leader is not self.nobody and self.leader is not self._background:
                 return False
             poll = self.foreground.poll
             for fd, events in host.items():
@@ -397,22 +398,20 @@ class ThreadedRunner:
         self.acquire()
         try:
             while not self._stopping:
-                leader = self.leader  # a local one: mypy knows nothing of the threads that change it meanwhile
-                if leader is me:
+                if self.leader is me:
                     self.drive(me, self.background)
-                elif leader is not None:
+                elif self.leader is not self.nobody:
                     self._parked = True
                     self._park(None)
                     self._parked = False
                 else:
                     turns = self.turns
                     self._park(GRACE * 1000)
-                    # Whoever leads now took the lead meanwhile.
-                    if self.turns == turns and self.leader is None:
+                    if self.leader is self.nobody and self.turns == turns:
                         self.leader = me
         finally:
             if self.leader is me:
-                self.leader = None
+                self.leader = self.nobody
             self.release()
             self._ended.release()
 
@@ -436,8 +435,7 @@ class ThreadedRunner:
         try:
             self.devices[fd] = dev
             self._ask(fd, POLLIN)
-            if self.polling is not None:
-                self.polling.kick()
+            self.deadline_moved(0)
         finally:
             self.release()
 
@@ -503,8 +501,7 @@ class ThreadedRunner:
             # Calls that wait in daemon threads, or that a signal has interrupted, hold files; they end with the process.
             self.exited = True
             # Whoever led does so no more: a daemon thread, in a poll that is left to it, or this one, if a signal ends the process.
-            self.leader = None
-            self.polling = None
+            self.leader = self.nobody
             self.foreground = Poller()
             for fd, events in self.polled.items():
                 self.foreground.poll.register(fd, events)
@@ -547,11 +544,10 @@ class ThreadedRunner:
         self.queue.clear()
         self.inside = False
         self.main = _get_ident()
-        self.leader = None
+        self.leader = self.nobody
         self.followers.clear()
         self.foreground = Poller()
         self.background = Poller()
-        self.polling = None
         self._running = False
 
     def stop(self) -> None:
@@ -560,7 +556,7 @@ class ThreadedRunner:
             self.acquire()
             self._stopping = True
             if self.leader is self._background:
-                self.leader = None
+                self.leader = self.nobody
             self.background.kick()
             self.release()
             self._ended.acquire()

@@ -36,6 +36,7 @@ def install_realtime(runner: ThreadedRunner, process: Task) -> RealTask:
             if new is not value and not key.startswith("__") and (callable(value) or isinstance(value, type)):
                 replaced[id(value)] = new
     realselect.begin(runner)
+    real.os.register_at_fork(after_in_child=runner.after_fork)
     for key in os_stand_in.REPLACED:
         replaced[id(getattr(real.os, key))] = getattr(os_stand_in, key)
     sys.modules["_socket"] = _socket
@@ -75,6 +76,28 @@ def end_by_signal(runner: ThreadedRunner, end: Callable[[], None], number: int) 
         vars(signal)["_signal"].signal(number, _Handler(runner, last_words, signal.SIG_DFL))
 
 
+class _WakeupFd:
+    """signal.set_wakeup_fd(): while the program has none of its own, a signal ends the poll() of the main thread that drives. A
+    signal between its last look and that poll() would else wait for the next packet."""
+
+    def __init__(self, runner: ThreadedRunner, set_wakeup_fd: Callable[..., int]) -> None:
+        self.runner = runner
+        self.set = set_wakeup_fd
+        self.program: int = set_wakeup_fd(runner.foreground.send, warn_on_full_buffer=False)
+
+    def after_fork(self) -> None:
+        if self.program == -1:
+            self.set(self.runner.foreground.send, warn_on_full_buffer=False)
+
+    def __call__(self, fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
+        if fd == -1:
+            self.set(self.runner.foreground.send, warn_on_full_buffer=False)
+        else:
+            self.set(fd, warn_on_full_buffer=warn_on_full_buffer)
+        before, self.program = self.program, fd
+        return before
+
+
 def _defer_signals(runner: ThreadedRunner) -> None:
     import signal
 
@@ -95,6 +118,8 @@ def _defer_signals(runner: ThreadedRunner) -> None:
     # signal.py reaches them by this name.
     vars(signal)["_signal"] = over = ModuleType("_signal")
     vars(over).update(vars(below), signal=signal_signal, getsignal=signal_getsignal)
+    vars(signal)["set_wakeup_fd"] = wakeup = _WakeupFd(runner, below.set_wakeup_fd)
+    real.os.register_at_fork(after_in_child=wakeup.after_fork)
     present = signal.getsignal(signal.SIGINT)
     if callable(present):
         signal.signal(signal.SIGINT, present)  # the interpreter's own, which raises KeyboardInterrupt

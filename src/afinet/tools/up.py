@@ -259,7 +259,6 @@ def main(request: dict[str, Any]) -> None:
     atexit.register(end)
     for number in (signal.SIGTERM, signal.SIGHUP):
         end_by_signal(runner, end, number)
-    os.register_at_fork(after_in_child=runner.after_fork)
     import site
 
     site.main()
