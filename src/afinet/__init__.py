@@ -21,12 +21,26 @@ if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel as Kernel
     from afinet.runner.virtual import DeadlockError as DeadlockError
     from afinet.runner.virtual import SimTask as Task
+    from afinet.security.security import SecurityHook as SecurityHook
     from afinet.sim.host import Host as Host
     from afinet.sim.link import Link as Link
     from afinet.sim.network import Network as Network
+    from afinet.sim.security import Policy as Policy
     from afinet.sim.units import UsageError as UsageError
 
-__all__ = ["COMPILED", "DeadlockError", "Host", "Kernel", "Link", "Network", "Task", "UsageError", "__version__"]
+__all__ = [
+    "COMPILED",
+    "DeadlockError",
+    "Host",
+    "Kernel",
+    "Link",
+    "Network",
+    "Policy",
+    "SecurityHook",
+    "Task",
+    "UsageError",
+    "__version__",
+]
 
 _HOMES = {
     "DeadlockError": ("afinet.runner.virtual", "DeadlockError"),
@@ -34,6 +48,8 @@ _HOMES = {
     "Kernel": ("afinet.kernel.machine", "Kernel"),
     "Link": ("afinet.sim.link", "Link"),
     "Network": ("afinet.sim.network", "Network"),
+    "Policy": ("afinet.sim.security", "Policy"),
+    "SecurityHook": ("afinet.security.security", "SecurityHook"),
     "Task": ("afinet.runner.virtual", "SimTask"),
     "UsageError": ("afinet.sim.units", "UsageError"),
 }

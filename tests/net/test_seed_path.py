@@ -290,6 +290,7 @@ def test_sk_alloc_makes_a_sock_of_the_protocols_struct(p: Pair) -> None:
     group = MemCgroup("group")
     p.kernel.current_memcg = group
     sk = sk_alloc(p.na, AF_INET, prot, False)
+    assert sk is not None
     p.kernel.current_memcg = None
     assert isinstance(sk, TcpSock) and type(prot.sk_prot_alloc(p.na, AF_INET)) is TcpSock
     assert (sk.sk_family, sk.sk_prot, sk.sk_prot_creator) == (AF_INET, prot, prot)
@@ -301,6 +302,7 @@ def test_sk_alloc_makes_a_sock_of_the_protocols_struct(p: Pair) -> None:
     sock_net_set(sk, p.na)
     # A sock of the kernel's own neither holds its namespace nor counts, and nobody is charged.
     own = sk_alloc(p.na, AF_INET, prot, True)
+    assert own is not None
     p.kernel.current_memcg = group
     mem_cgroup_sk_alloc(own)
     p.kernel.current_memcg = None
@@ -319,6 +321,7 @@ def test_sock_init_data_takes_its_defaults_from_sysctl(p: Pair) -> None:
     sock = socket.sock_alloc(p.kernel, None)
     sock.type = SOCK_DGRAM
     sk = sk_alloc(p.na, AF_INET, tcp_ipv4.tcp_prot(p.kernel), True)
+    assert sk is not None
     sock_init_data(sock, sk, 1000)
     assert (sk.sk_rcvbuf, sk.sk_sndbuf) == (111_111, 222_222)
     assert sk.sk_state == TCP_CLOSE and sk.sk_type == SOCK_DGRAM and sk.sk_uid == 1000
@@ -569,6 +572,7 @@ def test_tcp_prot_init_and_destroy_count_the_sock(p: Pair) -> None:
     prot = prot_of(p)
     assert prot.sockets_allocated == 0
     sk = sk_alloc(p.na, AF_INET, prot, False)
+    assert sk is not None
     sock_init_data(None, sk)
     assert prot.init(sk) == 0
     assert isinstance(sk, TcpSock) and sk.icsk_af_ops is not None and sk.sk_rcvbuf == 131072

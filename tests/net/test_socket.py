@@ -164,7 +164,9 @@ class EchoFamily(NetProtoFamily):
             return -ESOCKTNOSUPPORT
         self.created.append((protocol, kern))
         sock.ops = self.ops
-        sock_init_data(sock, sk_alloc(net, AF_TEST, self.prot, kern), sock.uid)
+        sk = sk_alloc(net, AF_TEST, self.prot, kern)
+        assert sk is not None
+        sock_init_data(sock, sk, sock.uid)
         return 0
 
 

@@ -18,6 +18,7 @@ from afinet.net.ipv4.devinet import inet_addr_add
 from afinet.net.ipv4.fib_frontend import ip_route_add
 from afinet.runner.virtual import SimTask
 from afinet.sim import iproute
+from afinet.sim.security import HostSecurity
 from afinet.sim.units import UsageError, format_address, parse_address
 from afinet.stdlib.install import installed
 from afinet.uapi.errno import EEXIST
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Host:
-    """Made by `Network.host`. `kernel` is its machine, `net` the machine's network namespace."""
+    """Made by `Network.host`. `kernel` is its machine, `net` the machine's network namespace, `security` its security modules."""
 
     def __init__(self, network: Network, name: str, hz: int, router: bool | None) -> None:
         self.network = network
@@ -38,6 +39,7 @@ class Host:
         assert self.kernel.init_net is not None
         self.net: Net = self.kernel.init_net
         self.place = network.runner.hub.attach(self.kernel)
+        self.security = HostSecurity(self.kernel)
         self.links: list[Link] = []
         self.links_to: dict[Host, list[Link]] = {}
         assert self.net.loopback_dev is not None

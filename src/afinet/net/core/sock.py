@@ -18,6 +18,7 @@ from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.kernel.wait import Kiocb, WaitQueueHead, wake_up_poll
 from afinet.net.core import skbuff
 from afinet.net.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED
+from afinet.security import security
 from afinet.uapi.errno import EAGAIN, EINTR, ENOPROTOOPT, EOPNOTSUPP, EPIPE, ERESTARTSYS
 from afinet.uapi.eventpoll import (
     EPOLLERR,
@@ -466,13 +467,15 @@ def sock_valbool_flag(sk: Sock, flag: int, valbool: bool) -> None:
 # -- life ------------------------------------------------------------------------------------------------------------------
 
 
-def sk_alloc(net: Net, family: int, prot: Proto, kern: bool) -> Sock:
-    """A sock with one reference, its net and its memory cgroup set."""
+def sk_alloc(net: Net, family: int, prot: Proto, kern: bool) -> Sock | None:
+    """A sock with one reference, its net and its memory cgroup set; None if a security module refuses it."""
     sk = prot.sk_prot_alloc(net, family)
     sk.sk_family = family
     sk.sk_prot = prot
     sk.sk_prot_creator = prot
     sk.sk_kern_sock = kern
+    if net.kernel.security_hooks and security.security_sk_alloc(sk, family):
+        return None
     sk.sk_net_refcnt = not kern  # a kernel sock does not hold its namespace
     sock_net_set(sk, net)
     sk.sk_wmem_alloc = 1
@@ -545,6 +548,8 @@ def __sk_free(sk: Sock) -> None:
     if sk.sk_net_refcnt:
         sock_inuse_add(sk.sk_net, -1)
     sk.sk_destruct()
+    if sk.kernel.security_hooks:
+        security.security_sk_free(sk)
     sk.sk_cold = None
     sk_dst_reset(sk)
 
@@ -561,6 +566,8 @@ def sock_graft(sk: Sock, parent: Socket) -> None:
     parent.sk = sk
     sk_set_socket(sk, parent)
     sk.sk_uid = parent.uid
+    if sk.kernel.security_hooks:
+        security.security_sock_graft(sk, parent)
 
 
 def sk_common_release(sk: Sock) -> None:

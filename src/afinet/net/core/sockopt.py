@@ -3,7 +3,7 @@
 sock_setsockopt -> sk_setsockopt, sock_getsockopt -> sk_getsockopt. A value is packed little-endian; a length below an int's is
 -EINVAL, a longer one is fine, and getsockopt cuts what does not fit.
 
-Left out, with -ENOPROTOOPT: SO_TIMESTAMPING, SO_TXTIME, eBPF programs (SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF), SO_PEERSEC, busy
+Left out, with -ENOPROTOOPT: SO_TIMESTAMPING, SO_TXTIME, eBPF programs (SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF), busy
 polling (SO_BUSY_POLL and its sisters: no device here has a NAPI context to poll), SO_WIFI_STATUS, device memory. SO_PASSCRED,
 SO_PASSSEC and their like belong to AF_UNIX and AF_NETLINK and are -EOPNOTSUPP elsewhere.
 """
@@ -52,6 +52,7 @@ from afinet.net.core.sock import (
     sock_set_flag,
     sock_valbool_flag,
 )
+from afinet.security import security
 from afinet.uapi.capability import CAP_NET_ADMIN, CAP_NET_RAW
 from afinet.uapi.errno import (
     EACCES,
@@ -64,6 +65,7 @@ from afinet.uapi.errno import (
     ENOTCONN,
     EOPNOTSUPP,
     EPERM,
+    ERANGE,
 )
 from afinet.uapi.filter import SKF_AD_MAX
 from afinet.uapi.if_ import IFNAMSIZ
@@ -125,6 +127,7 @@ from afinet.uapi.socket import (
     SO_PEERGROUPS,
     SO_PEERNAME,
     SO_PEERPIDFD,
+    SO_PEERSEC,
     SO_PRIORITY,
     SO_PROTOCOL,
     SO_RCVBUF,
@@ -648,6 +651,12 @@ def sk_getsockopt_struct(sk: Sock, optname: int, optlen: int) -> tuple[int, byte
             return -EINVAL, b""
     elif optname == SO_PEERCRED:
         out = pack_s32(0) + pack_s32(-1) + pack_s32(-1)  # nobody: pid 0, no uid, no gid
+    elif optname == SO_PEERSEC:
+        err, out = security.security_socket_getpeersec_stream(sk.sk_socket) if sk.sk_socket is not None else (-ENOPROTOOPT, b"")
+        if err:
+            return err, b""
+        if len(out) > optlen:
+            return -ERANGE, b""
     elif optname == SO_PEERGROUPS or optname == SO_PEERPIDFD:  # nobody
         return -ENODATA, b""
     elif optname == SO_GET_FILTER:

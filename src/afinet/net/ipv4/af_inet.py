@@ -99,6 +99,7 @@ from afinet.uapi.errno import (
     EINPROGRESS,
     EINVAL,
     EISCONN,
+    ENOBUFS,
     ENOENT,
     ENOTCONN,
     EPERM,
@@ -252,7 +253,10 @@ def inet_create(net: Net, sock: Socket, protocol: int, kern: bool, task: Task | 
         return -EPERM
 
     sock.ops = answer.ops
-    sk = cast(InetSock, sk_alloc(net, AF_INET, answer.prot, kern))
+    made = sk_alloc(net, AF_INET, answer.prot, kern)
+    if made is None:
+        return -ENOBUFS
+    sk = cast(InetSock, made)
     if answer.flags & INET_PROTOSW_REUSE:
         sk.sk_reuse = SK_CAN_REUSE
     inet_assign_bit(sk, INET_FLAGS_IS_ICSK, answer.flags & INET_PROTOSW_ICSK != 0)

@@ -40,6 +40,7 @@ from afinet.net.ipv4 import inet_hashtables, ip_output, ip_sockglue, route, tcp,
 from afinet.net.ipv4.inet_sock import InetConnectionSock, InetConnectionSockAfOps, InetRequestSock
 from afinet.net.ipv4.tcp_inline import inet_csk_delack_init
 from afinet.net.ipv4.tcp_sock import TcpRequestSock, TcpSock, tcp_clone_cold
+from afinet.security import security
 from afinet.uapi.errno import EADDRINUSE, EAGAIN, EINVAL
 from afinet.uapi.eventpoll import EPOLLIN, EPOLLRDNORM
 from afinet.uapi.fcntl import O_NONBLOCK
@@ -547,6 +548,8 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     child.sk_wmem_alloc = 1
     child.sk_refcnt = 2  # the socket-to-be's, and that of the code that makes it (tcp_child_process lets it go)
     child.sk_prot.sockets_allocated += 1
+    if child.kernel.security_hooks:
+        security.security_sk_clone(parent, child)
     # inet_csk_clone_lock
     child.sk_state = TCP_SYN_RECV
     child.inet_daddr = req.inet_daddr
@@ -579,6 +582,8 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     child.scaling_ratio = parent.scaling_ratio
     child.nonagle = parent.nonagle
     tcp_clone_cold(child, parent)
+    if child.kernel.security_hooks:
+        security.security_inet_csk_clone(child, req)
     return child
 
 

@@ -54,6 +54,7 @@ from afinet.net.ipv4.inet_sock import (
 )
 from afinet.net.ipv4.tcp_sock import TcpSock
 from afinet.net.socket import sock_recv_timestamp
+from afinet.security import security
 from afinet.uapi.capability import CAP_NET_ADMIN, CAP_NET_RAW
 from afinet.uapi.errno import (
     EADDRNOTAVAIL,
@@ -142,6 +143,7 @@ if TYPE_CHECKING:
 
 SOL_IP: Final = 0
 SCM_CREDENTIALS: Final = 2
+SCM_SECURITY: Final = 3
 LOOPBACK_IFINDEX: Final = 1
 # Those of inet_flags that ask for a control message (IP_CMSG_ALL): the nine lowest.
 IP_CMSG_ALL: Final = 0x1FF
@@ -310,6 +312,10 @@ def ip_cmsg_recv_offset(msg: MsgHdr, sk: InetSock, skb: SkBuff, tlen: int, offse
                 msg.msg_flags |= MSG_CTRUNC
             elif echo is not None:
                 put_cmsg(msg, SOL_IP, IP_RETOPTS, ip_options.ip_options_undo(echo))
+    if flags >> INET_FLAGS_PASSSEC & 1 and sk.kernel.security_hooks:
+        context = security.security_socket_getpeersec_dgram(sk, skb)
+        if context:
+            put_cmsg(msg, SOL_IP, SCM_SECURITY, context)
     if flags >> INET_FLAGS_ORIGDSTADDR & 1:
         th = skb.transport_header
         if th + 4 <= skb.tail:

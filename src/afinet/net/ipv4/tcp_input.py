@@ -103,6 +103,7 @@ from afinet.net.ipv4.tcp_sock import (
     tcp_cold,
     tcp_loss_state,
 )
+from afinet.security import security
 from afinet.uapi.errno import ECONNREFUSED, ECONNRESET, EPIPE
 from afinet.uapi.snmp import (
     LINUX_MIB_BEYOND_WINDOW,
@@ -545,6 +546,8 @@ def tcp_finish_connect(sk: TcpSock, skb: SkBuff | None) -> None:
         ops = sk.icsk_af_ops
         assert ops is not None
         ops.sk_rx_dst_set(sk, skb)
+        if sk.kernel.security_hooks:
+            security.security_inet_conn_established(sk, skb)
     tcp_init_transfer(sk)
     sk.lsndtime = sk.kernel.now  # lest the first write find the connection idle
     if sock_flag(sk, SOCK_KEEPOPEN):
