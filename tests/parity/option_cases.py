@@ -82,7 +82,6 @@ REFUSED = {
     (SOL_SOCKET, 69): "SO_PREFER_BUSY_POLL: no NAPI to poll",
     (SOL_SOCKET, 70): "SO_BUSY_POLL_BUDGET: no NAPI to poll",
     (SOL_SOCKET, 80): "SO_DEVMEM_DONTNEED: no device memory",
-    (SOL_IP, 5): "IP_ROUTER_ALERT: no chain of routers' sockets",
     (SOL_IP, 16): "IP_IPSEC_POLICY: no IPsec",
     (SOL_IP, 17): "IP_XFRM_POLICY: no IPsec",
     (SOL_UDP, 100): "UDP_ENCAP: no encapsulations",
@@ -96,7 +95,6 @@ NOT_YET = {
     (SOL_SOCKET, 37): "SO_TIMESTAMPING",
     (SOL_SOCKET, 65): "SO_TIMESTAMPING_NEW",
     (SOL_IP, 23): "IP_CHECKSUM",
-    **{(SOL_IP, n): "multicast source filters" for n in (37, 38, 39, 40, 41, 43, 44, 46, 47, 48)},
 }
 
 

@@ -263,9 +263,9 @@ def test_a_membership_is_counted_per_device_and_per_sock() -> None:
     assert in_dev.mc_list[GROUP].users == 2
     assert put(a, in_.IP_DROP_MEMBERSHIP, mreq) == 0
     assert put(a, in_.IP_DROP_MEMBERSHIP, mreq) == -EADDRNOTAVAIL
-    from afinet.net.ipv4 import igmp
+    from afinet.net.ipv4 import igmp_sock
 
-    igmp.ip_mc_drop_socket(b)
+    igmp_sock.ip_mc_drop_socket(b)
     assert GROUP not in in_dev.mc_list
 
 

@@ -49,6 +49,7 @@ from afinet.net.ipv4 import (
     devinet,
     icmp,
     igmp,
+    igmp_sock,
     inet_connection_sock,
     inet_hashtables,
     ip_fragment,
@@ -385,7 +386,7 @@ def inet_release(sock: Socket, iocb: Kiocb) -> int:
     if sk is None:
         return 0
     # Programs forget to leave their groups.
-    igmp.ip_mc_drop_socket(inet_sk(sk))
+    igmp_sock.ip_mc_drop_socket(inet_sk(sk))
     # An exiting or signalled caller does not linger.
     timeout = 0
     if sk.sk_flags >> SOCK_LINGER & 1 and not iocb.ki_signal and sk.sk_cold is not None:

@@ -34,7 +34,7 @@ from afinet.net.core.netdevice import (
     NetDevice,
     dev_net,
 )
-from afinet.net.ipv4 import arp, fib_frontend, fib_trie, route
+from afinet.net.ipv4 import arp, fib_frontend, fib_trie, igmp, route
 from afinet.net.ipv4.ip_fib import FIB_LOOKUP_NOREF, FibResult
 from afinet.uapi.capability import CAP_NET_ADMIN
 from afinet.uapi.errno import EADDRNOTAVAIL, EEXIST, EFAULT, EINVAL, ENOBUFS, ENODEV, EPERM
@@ -60,7 +60,7 @@ from afinet.uapi.sockios import (
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
     from afinet.net.core.net_namespace import Net
-    from afinet.net.ipv4.igmp import IpMcList
+    from afinet.net.ipv4.igmp import IgmpGqTimer, IgmpIfcTimer, IpMcList
 
 # A device whose MTU cannot carry the smallest IPv4 packet that need not be fragmented (RFC 791: 68) has no IPv4 side.
 IPV4_MIN_MTU: Final = 68
@@ -226,6 +226,14 @@ class InDevice:
         "dev",
         "ifa_list",
         "mc_list",
+        "mc_tomb",
+        "mr_gq_timer",
+        "mr_ifc_count",
+        "mr_ifc_timer",
+        "mr_maxdelay",
+        "mr_qi",
+        "mr_qri",
+        "mr_qrv",
         "mr_v1_seen",
         "mr_v2_seen",
         "net",
@@ -242,8 +250,16 @@ class InDevice:
         self.conf_name: str = dev.name  # under which the settings are registered
         self.orig_mtu: int = dev.mtu  # before a change of which NETDEV_CHANGEMTU tells
         self.mc_list: dict[int, IpMcList] = {}  # by group
-        self.mr_v1_seen: int = 0  # ns; older queriers heard until then
+        self.mc_tomb: list[IpMcList] = []  # groups that went, newest first, until that has been told
+        self.mr_v1_seen: int = 0  # ns; until then an older querier counts as heard
         self.mr_v2_seen: int = 0
+        self.mr_maxdelay: int = 0  # ns, of the last query
+        self.mr_qi: int = 0  # ns; the querier's interval
+        self.mr_qri: int = 0  # ns; within which it wants answers
+        self.mr_qrv: int = 0  # its robustness variable
+        self.mr_ifc_count: int = 0  # reports of changes still to come
+        self.mr_gq_timer: IgmpGqTimer | None = None
+        self.mr_ifc_timer: IgmpIfcTimer | None = None
 
 
 def inet_make_mask(logmask: int) -> int:
@@ -405,13 +421,17 @@ def inetdev_init(dev: NetDevice) -> InDevice:
     cnf.state = 0
     in_dev = InDevice(net, dev, cnf)
     devinet_sysctl_register(in_dev)
+    igmp.ip_mc_init_dev(in_dev)
     dev.ip_ptr = in_dev
+    if dev.flags & IFF_UP:
+        igmp.ip_mc_up(in_dev)
     return in_dev
 
 
 def inetdev_destroy(in_dev: InDevice) -> None:
     """The device leaves: its addresses go first, and their routes with them."""
     in_dev.dead = True
+    igmp.ip_mc_destroy_dev(in_dev)
     while in_dev.ifa_list:
         inet_del_ifa(in_dev, in_dev.ifa_list[0])
     devinet_sysctl_unregister(in_dev)
@@ -439,6 +459,9 @@ def inetdev_event(event: int, dev: NetDevice) -> int:
             ifa.ifa_proto = IFAPROT_KERNEL_LO
             ipv4_devconf_setall(in_dev.cnf)
             inet_insert_ifa(ifa)
+        igmp.ip_mc_up(in_dev)
+    elif event == NETDEV_DOWN:
+        igmp.ip_mc_down(in_dev)
     elif event == NETDEV_CHANGEMTU:
         if not inetdev_valid_mtu(dev.mtu):
             inetdev_destroy(in_dev)

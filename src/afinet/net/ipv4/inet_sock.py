@@ -43,6 +43,7 @@ INET_FLAGS_IS_ICSK: Final = 16
 INET_FLAGS_NODEFRAG: Final = 17
 INET_FLAGS_BIND_ADDRESS_NO_PORT: Final = 18
 INET_FLAGS_DEFER_CONNECT: Final = 19
+INET_FLAGS_RTALERT: Final = 21  # IP_ROUTER_ALERT
 
 # skb.ip_flags, IPCB(skb)->flags (include/net/ip.h)
 IPSKB_FORWARDED: Final = 1 << 0

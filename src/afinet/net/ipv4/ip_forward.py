@@ -3,7 +3,7 @@
 dst->input of an input route that leads on: ip_forward checks TTL, source route and length, tells the sender what is wrong, then
 ip_forward_finish writes the options and hands the packet to dst->output.
 
-Left out: netfilter hooks, xfrm, IP_ROUTER_ALERT's listeners.
+Left out: netfilter hooks, xfrm.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_PKT_TOO_BIG,
 )
 from afinet.net.core.gso import skb_gso_network_seglen
+from afinet.net.core.netdevice import NET_RX_SUCCESS
 from afinet.net.core.skbuff import kfree_skb_reason
-from afinet.net.ipv4 import icmp, ip_options, ip_sockglue, route, rtable
+from afinet.net.ipv4 import icmp, ip_input, ip_options, ip_sockglue, route, rtable
 from afinet.net.ipv4.inet_sock import IPSKB_DOREDIRECT, IPSKB_FORWARDED
 from afinet.net.ipv4.protocol import net_of
 from afinet.uapi.icmp import ICMP_DEST_UNREACH, ICMP_EXC_TTL, ICMP_FRAG_NEEDED, ICMP_SR_FAILED, ICMP_TIME_EXCEEDED
@@ -49,6 +50,9 @@ def ip_forward(skb: SkBuff) -> int:
     # A link-layer broadcast must not be multiplied (RFC 1812, 5.3.4).
     if skb.pkt_type != PACKET_HOST or skb.sk is not None:
         return kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+    opt = skb.opt
+    if opt is not None and opt.router_alert and ip_input.ip_call_ra_chain(skb):
+        return NET_RX_SUCCESS
     nh = skb.network_header
     head = skb.head
     # TTL goes down first of all, so a packet with 1 ends here.
@@ -57,7 +61,6 @@ def ip_forward(skb: SkBuff) -> int:
         icmp.icmp_send(skb, ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, 0)
         return kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
     rt = cast("Rtable", skb.dst)
-    opt = skb.opt
     if opt is not None and opt.is_strictroute and rt.rt_uses_gateway:
         icmp.icmp_send(skb, ICMP_DEST_UNREACH, ICMP_SR_FAILED, 0)
         return kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)

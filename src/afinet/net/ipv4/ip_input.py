@@ -48,12 +48,14 @@ from afinet.uapi.snmp import (
     LINUX_MIB_IPRPFILTER,
 )
 from afinet.wire.checksum import csum_partial
-from afinet.wire.ip import parse
+from afinet.wire.ip import IP_PROTOCOL, parse
 
 if TYPE_CHECKING:
     from afinet.net.core.net_namespace import Net
     from afinet.net.core.netdevice import NetDevice
     from afinet.net.core.skbuff import SkBuff
+    from afinet.net.ipv4.inet_sock import InetSock
+    from afinet.net.ipv4.raw import RawSock
     from afinet.net.ipv4.rtable import Rtable
 
 
@@ -184,6 +186,31 @@ def ip_rcv_options(net: Net, skb: SkBuff, dev: NetDevice) -> bool:
         if reason:
             kfree_skb_reason(net, skb, reason)
             return False
+    return True
+
+
+def ip_call_ra_chain(skb: SkBuff) -> bool:
+    """A packet on its way through that has the router alert option: to raw socks that want such, whole. Whether one took it."""
+    net = net_of(skb)
+    protocol = skb.head[skb.network_header + IP_PROTOCOL]
+    ifindex = 0 if skb.dev is None else skb.dev.ifindex
+    last: InetSock | None = None
+    for sk in net.ipv4.ra_chain:
+        if sk.inet_num != protocol or (sk.sk_bound_dev_if and sk.sk_bound_dev_if != ifindex):
+            continue
+        head = skb.head
+        nh = skb.network_header
+        if head[nh + 6] & 0x3F or head[nh + 7]:
+            whole = ip_fragment.ip_defrag(net, skb, ip_fragment.IP_DEFRAG_CALL_RA_CHAIN)
+            if whole is None:
+                return True
+            skb = whole
+        if last is not None:
+            raw.raw_rcv(cast("RawSock", last), skbuff.skb_clone(skb))
+        last = sk
+    if last is None:
+        return False
+    raw.raw_rcv(cast("RawSock", last), skb)
     return True
 
 

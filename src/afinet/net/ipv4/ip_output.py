@@ -43,7 +43,7 @@ from afinet.net.core.skbuff import (
     skb_truesize,
 )
 from afinet.net.core.sock import SOCK_LOCALROUTE
-from afinet.net.ipv4 import icmp, igmp, ip_input, ip_options, ip_sockglue, route, rtable
+from afinet.net.ipv4 import icmp, ip_input, ip_options, ip_sockglue, route, rtable
 from afinet.net.ipv4.inet_sock import (
     INET_FLAGS_HDRINCL,
     INET_FLAGS_MC_LOOP,
@@ -980,8 +980,7 @@ def net_xmit_errno(e: int) -> int:
 
 
 def ip_init(kernel: Kernel) -> None:
-    """Called by inet_init: identifications, routing, multicast, and the packet type."""
+    """Called by inet_init: identifications, routing, and the packet type."""
     kernel.ip_idents = IpIdents()
     route.ip_rt_init(kernel)
-    igmp.igmp_mc_init(kernel)
     dev_core.dev_add_pack(kernel, ip_input.IpPacketType())

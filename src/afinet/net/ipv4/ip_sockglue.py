@@ -4,8 +4,8 @@ Options: ip_setsockopt and ip_getsockopt, values and errors as ip(7) and Linux 6
 what a sending call asks for, ip_cmsg_recv_offset writes what a receiver asked to be told. Errors: ip_icmp_error (from the
 protocols' err_handler) and ip_local_error (from ip_output) queue them, ip_recv_error is MSG_ERRQUEUE.
 
-Left out, and answered -ENOPROTOOPT: source filters (IP_*_SOURCE, IP_MSFILTER and their MCAST_* forms), IP_ROUTER_ALERT, multicast
-routing, xfrm policies, IP_CHECKSUM. RFC 4884 extensions of received errors are not parsed.
+Left out, and answered -ENOPROTOOPT: multicast routing, xfrm policies, IP_CHECKSUM. Source filters cannot be read back (-EINVAL).
+RFC 4884 extensions of received errors are not parsed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from afinet.net.core.skbuff import (
 )
 from afinet.net.core.sock import lock_sock, release_sock, sk_dst_reset
 from afinet.net.core.sockopt import sk_set_prio_allowed
-from afinet.net.ipv4 import devinet, fib_frontend, igmp, ip_options, rtable, tcp_fragment
+from afinet.net.ipv4 import devinet, fib_frontend, igmp_sock, ip_options, rtable, tcp_fragment
 from afinet.net.ipv4.inet_sock import (
     INET_FLAGS_BIND_ADDRESS_NO_PORT,
     INET_FLAGS_FREEBIND,
@@ -44,6 +44,7 @@ from afinet.net.ipv4.inet_sock import (
     INET_FLAGS_RECVFRAGSIZE,
     INET_FLAGS_RECVOPTS,
     INET_FLAGS_RETOPTS,
+    INET_FLAGS_RTALERT,
     INET_FLAGS_TOS,
     INET_FLAGS_TRANSPARENT,
     INET_FLAGS_TTL,
@@ -57,9 +58,11 @@ from afinet.net.socket import sock_recv_timestamp
 from afinet.security import security
 from afinet.uapi.capability import CAP_NET_ADMIN, CAP_NET_RAW
 from afinet.uapi.errno import (
+    EADDRINUSE,
     EADDRNOTAVAIL,
     EAGAIN,
     EINVAL,
+    ENOBUFS,
     ENOPROTOOPT,
     ENOTCONN,
     EOPNOTSUPP,
@@ -69,12 +72,16 @@ from afinet.uapi.errno import (
 from afinet.uapi.errqueue import SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_LOCAL
 from afinet.uapi.in_ import (
     IP_ADD_MEMBERSHIP,
+    IP_ADD_SOURCE_MEMBERSHIP,
     IP_BIND_ADDRESS_NO_PORT,
+    IP_BLOCK_SOURCE,
     IP_DROP_MEMBERSHIP,
+    IP_DROP_SOURCE_MEMBERSHIP,
     IP_FREEBIND,
     IP_HDRINCL,
     IP_LOCAL_PORT_RANGE,
     IP_MINTTL,
+    IP_MSFILTER,
     IP_MTU,
     IP_MTU_DISCOVER,
     IP_MULTICAST_ALL,
@@ -97,13 +104,23 @@ from afinet.uapi.in_ import (
     IP_RECVTOS,
     IP_RECVTTL,
     IP_RETOPTS,
+    IP_ROUTER_ALERT,
     IP_TOS,
     IP_TRANSPARENT,
     IP_TTL,
+    IP_UNBLOCK_SOURCE,
     IP_UNICAST_IF,
     IPPROTO_ICMP,
+    IPPROTO_RAW,
+    MCAST_BLOCK_SOURCE,
+    MCAST_EXCLUDE,
+    MCAST_INCLUDE,
     MCAST_JOIN_GROUP,
+    MCAST_JOIN_SOURCE_GROUP,
     MCAST_LEAVE_GROUP,
+    MCAST_LEAVE_SOURCE_GROUP,
+    MCAST_MSFILTER,
+    MCAST_UNBLOCK_SOURCE,
 )
 from afinet.uapi.ip import MAX_IPOPTLEN
 from afinet.uapi.sockaddr import (
@@ -117,7 +134,6 @@ from afinet.uapi.sockaddr import (
     parse_cmsgs,
     sa_family,
     unpack_in_pktinfo,
-    unpack_sockaddr_in,
 )
 from afinet.uapi.socket import (
     AF_INET,
@@ -137,7 +153,7 @@ from afinet.wire import be, ip
 
 if TYPE_CHECKING:
     from afinet.net.core.skbuff import SkBuff
-    from afinet.net.ipv4.igmp import IpMcSocklist
+    from afinet.net.ipv4.igmp_sock import IpMcSocklist
     from afinet.net.ipv4.ip_output import IpcmCookie
     from afinet.net.socket import MsgHdr
 
@@ -149,10 +165,21 @@ LOOPBACK_IFINDEX: Final = 1
 IP_CMSG_ALL: Final = 0x1FF
 SIZEOF_IP_MREQ: Final = 8
 SIZEOF_IP_MREQN: Final = 12
+SIZEOF_IP_MREQ_SOURCE: Final = 12
+SIZEOF_IP_MSFILTER: Final = 16  # without the sources
 SIZEOF_GROUP_REQ: Final = 136
+SIZEOF_GROUP_SOURCE_REQ: Final = 264
+SIZEOF_GROUP_FILTER: Final = 144  # without the sources
+SIZEOF_SOCKADDR_STORAGE: Final = 128
 
 # ip_tos2prio (route.c), by the four TOS bits: TC_PRIO_BESTEFFORT, BULK, INTERACTIVE, INTERACTIVE_BULK.
 _TOS2PRIO: Final = (0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)
+
+_SOURCE_OPTIONS: Final = (IP_UNBLOCK_SOURCE, IP_BLOCK_SOURCE, IP_ADD_SOURCE_MEMBERSHIP, IP_DROP_SOURCE_MEMBERSHIP)
+_MULTICAST_OPTIONS: Final = (
+    IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP, *_SOURCE_OPTIONS, IP_MSFILTER, MCAST_JOIN_GROUP, MCAST_LEAVE_GROUP, MCAST_BLOCK_SOURCE,
+    MCAST_UNBLOCK_SOURCE, MCAST_JOIN_SOURCE_GROUP, MCAST_LEAVE_SOURCE_GROUP, MCAST_MSFILTER,
+)  # fmt: skip
 
 # Options that are a bit of inet_flags and no more.
 _FLAG_OPTIONS: Final[dict[int, int]] = {
@@ -541,26 +568,126 @@ def ip_setsockopt_locked(sk: InetSock, optname: int, optval: bytes, val: int) ->
         return 0
     if optname == IP_MULTICAST_IF:
         return ip_set_multicast_if(sk, optval)
+    if optname in _MULTICAST_OPTIONS:
+        return ip_mc_setsockopt(sk, optname, optval)
+    if optname == IP_ROUTER_ALERT:
+        err = ip_ra_control(sk, val != 0)
+        if err == 0:
+            inet_assign_bit(sk, INET_FLAGS_RTALERT, val != 0)
+        return err
+    return -ENOPROTOOPT
+
+
+def ip_mc_setsockopt(sk: InetSock, optname: int, optval: bytes) -> int:
+    """Memberships and source filters (RFC 3678): the forms by address, and by interface index (MCAST_*)."""
+    optlen = len(optval)
     if optname == IP_ADD_MEMBERSHIP or optname == IP_DROP_MEMBERSHIP:
         if inet_test_bit(sk, INET_FLAGS_IS_ICSK):
             return -EPROTO
-        if len(optval) < SIZEOF_IP_MREQ:
+        if optlen < SIZEOF_IP_MREQ:
             return -EINVAL
-        mreq = igmp.IpMreqn(get_be32(optval, 0), get_be32(optval, 4), get_s32(optval, 8) if len(optval) >= SIZEOF_IP_MREQN else 0)
+        ifindex = get_s32(optval, 8) if optlen >= SIZEOF_IP_MREQN else 0
+        mreq = igmp_sock.IpMreqn(get_be32(optval, 0), get_be32(optval, 4), ifindex)
         if optname == IP_ADD_MEMBERSHIP:
-            return igmp.ip_mc_join_group(sk, mreq)
-        return igmp.ip_mc_leave_group(sk, mreq)
+            return igmp_sock.ip_mc_join_group(sk, mreq)
+        return igmp_sock.ip_mc_leave_group(sk, mreq)
     if optname == MCAST_JOIN_GROUP or optname == MCAST_LEAVE_GROUP:
-        if inet_test_bit(sk, INET_FLAGS_IS_ICSK) or len(optval) < SIZEOF_GROUP_REQ:
+        if inet_test_bit(sk, INET_FLAGS_IS_ICSK) or optlen < SIZEOF_GROUP_REQ:
             return -EINVAL
         if sa_family(optval[8:10]) != AF_INET:
             return -EINVAL
-        group, _ = unpack_sockaddr_in(optval[8:24])
-        mreq = igmp.IpMreqn(group, 0, get_s32(optval, 0))
+        mreq = igmp_sock.IpMreqn(get_be32(optval, 12), 0, get_s32(optval, 0))
         if optname == MCAST_JOIN_GROUP:
-            return igmp.ip_mc_join_group(sk, mreq)
-        return igmp.ip_mc_leave_group(sk, mreq)
-    return -ENOPROTOOPT
+            return igmp_sock.ip_mc_join_group(sk, mreq)
+        return igmp_sock.ip_mc_leave_group(sk, mreq)
+    if optname == IP_MSFILTER:
+        return ip_set_msfilter(sk, optval)
+    if optname == MCAST_MSFILTER:
+        return ip_set_mcast_msfilter(sk, optval)
+    # One source more or less.
+    if optname in _SOURCE_OPTIONS:
+        if optlen != SIZEOF_IP_MREQ_SOURCE:
+            return -EINVAL
+        mreq = igmp_sock.IpMreqn(get_be32(optval, 0), get_be32(optval, 4))
+        source = get_be32(optval, 8)
+    else:
+        if optlen < SIZEOF_GROUP_SOURCE_REQ:
+            return -EINVAL
+        if sa_family(optval[8:10]) != AF_INET or sa_family(optval[136:138]) != AF_INET:
+            return -EADDRNOTAVAIL
+        mreq = igmp_sock.IpMreqn(get_be32(optval, 12), 0, get_s32(optval, 0))
+        source = get_be32(optval, 140)
+    if optname == IP_BLOCK_SOURCE or optname == MCAST_BLOCK_SOURCE:
+        return igmp_sock.ip_mc_source(sk, True, MCAST_EXCLUDE, mreq, source)
+    if optname == IP_UNBLOCK_SOURCE or optname == MCAST_UNBLOCK_SOURCE:
+        return igmp_sock.ip_mc_source(sk, False, MCAST_EXCLUDE, mreq, source)
+    if optname == IP_DROP_SOURCE_MEMBERSHIP or optname == MCAST_LEAVE_SOURCE_GROUP:
+        return igmp_sock.ip_mc_source(sk, False, MCAST_INCLUDE, mreq, source)
+    err = igmp_sock.ip_mc_join_group_ssm(sk, mreq, MCAST_INCLUDE)
+    if err and err != -EADDRINUSE:
+        return err
+    # The membership keeps its request; the source is added to whatever device that one found.
+    found = igmp_sock.IpMreqn(mreq.imr_multiaddr, mreq.imr_address, mreq.imr_ifindex)
+    return igmp_sock.ip_mc_source(sk, True, MCAST_INCLUDE, found, source)
+
+
+def ip_set_msfilter(sk: InetSock, optval: bytes) -> int:
+    """struct ip_msfilter: group, interface, mode, number of sources, sources."""
+    if len(optval) < SIZEOF_IP_MSFILTER:
+        return -EINVAL
+    if len(optval) > sk.sk_net.core.sysctl_optmem_max:
+        return -ENOBUFS
+    numsrc = get_s32(optval, 12) & 0xFFFFFFFF
+    if numsrc > sk.sk_net.ipv4.sysctl_igmp_max_msf:
+        return -ENOBUFS
+    if len(optval) < SIZEOF_IP_MSFILTER + 4 * numsrc:
+        return -EINVAL
+    mreq = igmp_sock.IpMreqn(get_be32(optval, 0), get_be32(optval, 4))
+    sources = [get_be32(optval, SIZEOF_IP_MSFILTER + 4 * i) for i in range(numsrc)]
+    return igmp_sock.ip_mc_msfilter(sk, mreq, get_s32(optval, 8), sources)
+
+
+def ip_set_mcast_msfilter(sk: InetSock, optval: bytes) -> int:
+    """struct group_filter: interface, group, mode, number of sources, sources; addresses as sockaddr_storage."""
+    if len(optval) < SIZEOF_GROUP_FILTER:
+        return -EINVAL
+    if len(optval) > sk.sk_net.core.sysctl_optmem_max:
+        return -ENOBUFS
+    numsrc = get_s32(optval, 140) & 0xFFFFFFFF
+    if numsrc > sk.sk_net.ipv4.sysctl_igmp_max_msf:
+        return -ENOBUFS
+    if len(optval) < SIZEOF_GROUP_FILTER + SIZEOF_SOCKADDR_STORAGE * numsrc:
+        return -EINVAL
+    if sa_family(optval[8:10]) != AF_INET:
+        return -EADDRNOTAVAIL
+    sources: list[int] = []
+    for i in range(numsrc):
+        off = SIZEOF_GROUP_FILTER + SIZEOF_SOCKADDR_STORAGE * i
+        if sa_family(optval[off : off + 2]) != AF_INET:
+            return -EADDRNOTAVAIL
+        sources.append(get_be32(optval, off + 4))
+    mreq = igmp_sock.IpMreqn(get_be32(optval, 12), 0, get_s32(optval, 0))
+    return igmp_sock.ip_mc_msfilter(sk, mreq, get_s32(optval, 136), sources)
+
+
+# -- IP_ROUTER_ALERT -----------------------------------------------------------------------------------------------------------
+
+
+def ip_ra_control(sk: InetSock, on: bool) -> int:
+    """Packets that are to be forwarded and have the router alert option (RFC 2113) go to raw socks of their protocol that ask for
+    it, instead. 0, -EINVAL (no raw sock, or one of IPPROTO_RAW), -EADDRINUSE (asked already), -ENOBUFS (did not ask)."""
+    if sk.sk_type != SOCK_RAW or sk.inet_num == IPPROTO_RAW:
+        return -EINVAL
+    chain = sk.sk_net.ipv4.ra_chain
+    if sk in chain:
+        if on:
+            return -EADDRINUSE
+        chain.remove(sk)
+        return 0
+    if not on:
+        return -ENOBUFS
+    chain.append(sk)
+    return 0
 
 
 def ip_set_options(sk: InetSock, optval: bytes) -> int:
@@ -635,6 +762,8 @@ def do_ip_getsockopt(sk: InetSock, optname: int, optlen: int) -> tuple[int, byte
         val = sk.min_ttl
     elif optname == IP_MULTICAST_TTL:
         val = sk.mc_ttl
+    elif optname == IP_ROUTER_ALERT:
+        val = int(inet_test_bit(sk, INET_FLAGS_RTALERT))
     elif optname == IP_MTU_DISCOVER:
         val = sk.pmtudisc
     elif optname == IP_LOCAL_PORT_RANGE:
@@ -660,6 +789,8 @@ def do_ip_getsockopt(sk: InetSock, optname: int, optlen: int) -> tuple[int, byte
         return 0, ip_options.ip_options_undo(opt)[:optlen]
     elif optname == IP_PKTOPTIONS:
         return ip_get_pktoptions(sk, optlen)
+    elif optname == IP_MSFILTER or optname == MCAST_MSFILTER:
+        return -EINVAL, b""  # the group stands in the caller's buffer, which a reading call has not got here: no group
     else:
         return -ENOPROTOOPT, b""
     return 0, ip_copyval(val, optlen)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from afinet.net.core.net_namespace import Net
     from afinet.net.ipv4.devinet import InIfaddr, Ipv4Devconf
     from afinet.net.ipv4.fib_frontend import FibTables
+    from afinet.net.ipv4.inet_sock import InetSock
     from afinet.net.ipv4.ip_fragment import FqDir
     from afinet.net.ipv4.rtable import RouteState
     from afinet.net.ipv4.tcp_cong import TcpCongestionOps
@@ -41,6 +42,7 @@ class NetnsIpv4:
         self.no_packets: SkBuffHead = SkBuffHead()  # the queues of TCP socks that never queued anything: always empty
         self.tw_count: int = 0  # TIME_WAIT socks (tcp_death_row)
         self.inet_addr_lst: dict[int, list[InIfaddr]] = {}  # by local address
+        self.ra_chain: list[InetSock] = []  # raw socks with IP_ROUTER_ALERT
         self.dev_addr_genid: int = 0  # moves with every change of an address
         # ip
         self.sysctl_ip_default_ttl: int = 64
@@ -74,6 +76,9 @@ class NetnsIpv4:
         self.sysctl_icmp_errors_use_inbound_ifaddr: int = 0
         # igmp
         self.sysctl_igmp_max_memberships: int = 20
+        self.sysctl_igmp_max_msf: int = 10
+        self.sysctl_igmp_qrv: int = 2
+        self.sysctl_igmp_llm_reports: int = 1
         # tcp
         self.sysctl_tcp_mem: list[int] = [188_130, 250_842, 376_260]  # pages; a machine of 16 GiB
         self.sysctl_tcp_rmem: list[int] = [4096, 131072, 33554432]

@@ -40,7 +40,7 @@ from afinet.net.core.sock import (
     sock_prot_inuse_add,
     sock_put,
 )
-from afinet.net.ipv4 import af_inet, datagram, icmp, igmp, ip_output, ip_sockglue, route, udp
+from afinet.net.ipv4 import af_inet, datagram, icmp, igmp_sock, ip_output, ip_sockglue, route, udp
 from afinet.net.ipv4.inet_sock import INET_FLAGS_HDRINCL, INET_FLAGS_RECVERR, InetSock, inet_mc_addr, inet_test_bit
 from afinet.net.socket import sock_recv_cmsgs
 from afinet.uapi.errno import (
@@ -150,7 +150,7 @@ def raw_v4_input(net: Net, chain: list[RawSock], skb: SkBuff, protocol: int) -> 
         delivered = True
         if protocol == IPPROTO_ICMP and icmp_filter(sk, skb):
             continue
-        if ipv4_is_multicast(daddr) and not igmp.ip_mc_sf_allow(sk, daddr, saddr, dif):
+        if ipv4_is_multicast(daddr) and not igmp_sock.ip_mc_sf_allow(sk, daddr, saddr, dif):
             continue
         raw_rcv(sk, skb_clone(skb))
     return delivered
@@ -431,6 +431,7 @@ class RawProto(Proto):
         return RawSock(net, family, self)
 
     def close(self, sk: Sock, timeout: int, iocb: Kiocb) -> int:
+        ip_sockglue.ip_ra_control(cast(RawSock, sk), False)
         sk_common_release(sk)
         return 0
 

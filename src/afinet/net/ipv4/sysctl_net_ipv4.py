@@ -235,6 +235,9 @@ def ip_table(v4: NetnsIpv4) -> list[CtlTable]:
         CtlTable("icmp_msgs_per_sec", v4, "sysctl_icmp_msgs_per_sec", 0),
         CtlTable("icmp_msgs_burst", v4, "sysctl_icmp_msgs_burst", 0),
         CtlTable("igmp_max_memberships", v4, "sysctl_igmp_max_memberships"),
+        CtlTable("igmp_max_msf", v4, "sysctl_igmp_max_msf"),
+        CtlTable("igmp_qrv", v4, "sysctl_igmp_qrv", 1),
+        CtlTable("igmp_link_local_mcast_reports", v4, "sysctl_igmp_llm_reports", 0, U8_MAX),
         CtlTable("udp_rmem_min", v4, "sysctl_udp_rmem_min", 1),
         CtlTable("udp_wmem_min", v4, "sysctl_udp_wmem_min", 1),
     ]

@@ -80,7 +80,7 @@ from afinet.net.core.sock import (
     sock_flag,
     sock_set_flag,
 )
-from afinet.net.ipv4 import datagram, icmp, igmp, ip_output, ip_sockglue, route, udp_table
+from afinet.net.ipv4 import datagram, icmp, igmp_sock, ip_output, ip_sockglue, route, udp_table
 from afinet.net.ipv4.inet_sock import INET_FLAGS_RECVERR, InetSock, inet_mc_addr, inet_test_bit
 from afinet.net.ipv4.protocol import NetProtocol
 from afinet.net.ipv4.udp_sock import UdpSock as UdpSock
@@ -531,7 +531,7 @@ def __udp_is_mcast_sock(
         and (not sk.inet_dport or sk.inet_dport == rmt_port)
         and (not sk.inet_rcv_saddr or sk.inet_rcv_saddr == loc_addr)
         and (not sk.sk_bound_dev_if or sk.sk_bound_dev_if == dif)
-        and (not ipv4_is_multicast(loc_addr) or igmp.ip_mc_sf_allow(sk, loc_addr, rmt_addr, dif))
+        and (not ipv4_is_multicast(loc_addr) or igmp_sock.ip_mc_sf_allow(sk, loc_addr, rmt_addr, dif))
     )
 
 
