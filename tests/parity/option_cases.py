@@ -92,8 +92,6 @@ REFUSED = {
 
 # Not there yet: wholly refused until they answer as Linux does.
 NOT_YET = {
-    (SOL_SOCKET, 37): "SO_TIMESTAMPING",
-    (SOL_SOCKET, 65): "SO_TIMESTAMPING_NEW",
     (SOL_IP, 23): "IP_CHECKSUM",
 }
 

@@ -27,19 +27,17 @@ from afinet.fs.file import (
 )
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_SEC, NSEC_PER_USEC
 from afinet.kernel.wait import Kiocb, KiocbVec, WaitQueueHead
-from afinet.net.core import dev_ioctl, sockopt
+from afinet.net.core import dev_ioctl, sockopt, timestamping
 from afinet.net.core.scm import put_cmsg
 from afinet.net.core.sock import (
     SOCK_RCVMARK,
     SOCK_RCVPRIORITY,
     SOCK_RCVTSTAMP,
-    SOCK_RCVTSTAMPNS,
     SOCK_RXQ_OVFL,
     SOCK_TIMESTAMP,
-    SOCK_TSTAMP_NEW,
+    SOCK_TIMESTAMPING_ANY,
     sk_sleep,
     sock_error,
-    sock_flag,
     sock_set_flag,
 )
 from afinet.security.security import (
@@ -91,13 +89,9 @@ from afinet.uapi.socket import (
     MSG_SENDPAGE_NOTLAST,
     MSG_SPLICE_PAGES,
     MSG_WAITFORONE,
-    SCM_TIMESTAMP,
-    SCM_TIMESTAMPNS,
     SO_MARK,
     SO_PRIORITY,
     SO_RXQ_OVFL,
-    SO_TIMESTAMP_NEW,
-    SO_TIMESTAMPNS_NEW,
     SOCK_CLOEXEC,
     SOCK_MAX,
     SOCK_NONBLOCK,
@@ -789,29 +783,16 @@ def sock_poll(file: SocketFile, queues: list[tuple[WaitQueueHead, int]] | None) 
 # -- what received packets carry beside data -------------------------------------------------------------------------------
 
 
-def sock_recv_timestamp(msg: MsgHdr, sk: Sock, skb: SkBuff) -> None:
-    """SO_TIMESTAMP or SO_TIMESTAMPNS as a control message, else only remembered for SIOCGSTAMP."""
-    if not sock_flag(sk, SOCK_RCVTSTAMP):
-        sk.sk_stamp = skb.tstamp
-        return
-    if skb.tstamp == 0:
-        skb.tstamp = sk.kernel.ktime_get_real()  # received before anybody asked for timestamps
-    sec, nsec = divmod(skb.tstamp, NSEC_PER_SEC)
-    new = sock_flag(sk, SOCK_TSTAMP_NEW)
-    if sock_flag(sk, SOCK_RCVTSTAMPNS):
-        put_cmsg(msg, SOL_SOCKET, SO_TIMESTAMPNS_NEW if new else SCM_TIMESTAMPNS, pack_timespec(sec, nsec))
-    else:
-        put_cmsg(msg, SOL_SOCKET, SO_TIMESTAMP_NEW if new else SCM_TIMESTAMP, pack_timeval(sec, nsec // NSEC_PER_USEC))
-
-
-FLAGS_RECV_CMSGS: Final = 1 << SOCK_RXQ_OVFL | 1 << SOCK_RCVTSTAMP | 1 << SOCK_RCVMARK | 1 << SOCK_RCVPRIORITY
+FLAGS_RECV_CMSGS: Final = (
+    1 << SOCK_RXQ_OVFL | 1 << SOCK_RCVTSTAMP | 1 << SOCK_RCVMARK | 1 << SOCK_RCVPRIORITY | 1 << SOCK_TIMESTAMPING_ANY
+)
 
 
 def sock_recv_cmsgs(msg: MsgHdr, sk: Sock, skb: SkBuff) -> None:
     """The socket level's control messages of a datagram."""
     flags = sk.sk_flags
     if flags & FLAGS_RECV_CMSGS:
-        sock_recv_timestamp(msg, sk, skb)
+        timestamping.sock_recv_timestamp(msg, sk, skb)
         if flags >> SOCK_RXQ_OVFL & 1 and skb.dropcount:
             put_cmsg(msg, SOL_SOCKET, SO_RXQ_OVFL, pack_u32(skb.dropcount))
         if flags >> SOCK_RCVMARK & 1:

@@ -78,12 +78,18 @@ class SockColdFields:
         "sk_omem_alloc",
         "sk_rcvtimeo",
         "sk_reserved_mem",
+        "sk_rx_tstamp",
         "sk_sndtimeo",
+        "sk_tsflags",
+        "sk_tskey",
     )
 
     def __init__(self) -> None:
         self.sk_error_queue: SkBuffHead = SkBuffHead()
         self.sk_filter: BpfProg | None = None  # SO_ATTACH_FILTER
+        self.sk_tsflags: int = 0  # SO_TIMESTAMPING
+        self.sk_tskey: int = 0  # the number of the next datagram; of a stream, the sequence number that is number 0
+        self.sk_rx_tstamp: int = 0  # of the last segment read
         self.sk_omem_alloc: int = 0  # bytes charged against net.core.optmem_max
         self.sk_cookie: int = 0  # SO_COOKIE, drawn when first asked for
         self.sk_reserved_mem: int = 0  # SO_RESERVE_MEM: bytes of sk_forward_alloc that are not given back
@@ -109,6 +115,7 @@ def sk_clone_cold(child: Sock, parent: Sock) -> None:
         if old.sk_filter is not None:
             cold.sk_filter = old.sk_filter
             cold.sk_omem_alloc += old.sk_filter.size
+        cold.sk_tsflags = old.sk_tsflags
         cold.sk_rcvtimeo = old.sk_rcvtimeo
         cold.sk_sndtimeo = old.sk_sndtimeo
         cold.sk_lingertime = old.sk_lingertime
@@ -158,7 +165,7 @@ class SockExterrSkb:
     """struct sock_exterr_skb, the `cb` of a packet in the error queue: sock_extended_err, and where the quote has the address that
     the datagram was sent to."""
 
-    __slots__ = ("addr_offset", "ee_code", "ee_data", "ee_errno", "ee_info", "ee_origin", "ee_type", "port")
+    __slots__ = ("addr_offset", "ee_code", "ee_data", "ee_errno", "ee_info", "ee_origin", "ee_type", "iif", "port")
 
     def __init__(self, errno: int, origin: int, type: int, code: int, info: int, data: int = 0) -> None:
         self.ee_errno: int = errno  # positive
@@ -169,6 +176,7 @@ class SockExterrSkb:
         self.ee_data: int = data
         self.addr_offset: int = 0
         self.port: int = 0
+        self.iif: int = 0  # of a stamped packet: the device that it left by
 
 
 def is_icmp_err_skb(skb: SkBuff) -> bool:

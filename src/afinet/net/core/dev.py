@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from afinet.kernel.notifier import call_notifiers
 from afinet.kernel.softirq import NET_RX_SOFTIRQ, NET_TX_SOFTIRQ, SoftirqAction, do_softirq, open_softirq
-from afinet.net.core import eth, gro, gso, link_watch
+from afinet.net.core import eth, gro, gso, link_watch, timestamping
 from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_CPU_BACKLOG,
     SKB_DROP_REASON_DEV_READY,
@@ -315,6 +315,8 @@ def dev_queue_xmit(skb: SkBuff) -> int:
     kernel = net.kernel
     kernel.softirq_count += 1
     skb.mac_header = skb.data
+    if skb.tx_tstamp is not None:
+        timestamping.skb_sched_timestamp(skb)
     if kernel.trace.net_dev_queue:
         kernel.trace.fire("net:net_dev_queue", {"skb": skb, "len": skb.len, "name": dev.name})
     qdisc = dev.qdisc
@@ -366,6 +368,8 @@ def dev_hard_start_xmit(skb: SkBuff, dev: NetDevice) -> int:
     kernel = net.kernel
     if kernel.ptype_all or dev.ptype_all:
         dev_queue_xmit_nit(kernel, skb, dev)
+    if skb.tx_tstamp is not None:
+        timestamping.skb_tx_timestamp(skb)  # in Linux the drivers call it, all those that are here
     if kernel.trace.net_dev_xmit:
         length = skb.len
         rc = dev.netdev_ops.ndo_start_xmit(skb, dev)

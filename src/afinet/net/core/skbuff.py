@@ -46,6 +46,16 @@ SKB_GSO_TCP_FIXEDID: Final = 1 << 3  # the packets all have the same identificat
 SKB_GSO_UDP_L4: Final = 1 << 17
 
 
+class SkbTxTstamp:
+    """tx_flags and tskey of skb_shinfo(skb): which stamps are wanted (SKBTX_*), and the number that the program knows it by."""
+
+    __slots__ = ("flags", "key")
+
+    def __init__(self, flags: int, key: int) -> None:
+        self.flags: int = flags
+        self.key: int = key
+
+
 class SkBuff:
     """struct sk_buff."""
 
@@ -98,6 +108,7 @@ class SkBuff:
         "truesize",
         "tstamp",
         "tx_order",
+        "tx_tstamp",
         "txstamp_ack",
     )
 
@@ -137,6 +148,7 @@ class SkBuff:
         self.hash: int = 0
         self.tstamp: int = 0  # ns, CLOCK_REALTIME on receipt, CLOCK_MONOTONIC (skb_mstamp_ns) in the TCP write queues
         self.dropcount: int = 0  # SOCK_SKB_CB: sk_drops when it was queued, with SO_RXQ_OVFL
+        self.tx_tstamp: SkbTxTstamp | None = None  # the sender wants to know when it leaves
         self.ignore_df: bool = False
         # IPCB
         self.opt: IpOptions | None = None
@@ -288,6 +300,7 @@ def skb_clone(skb: SkBuff) -> SkBuff:
     n.priority = skb.priority
     n.hash = skb.hash
     n.tstamp = skb.tstamp
+    n.tx_tstamp = skb.tx_tstamp
     n.ignore_df = skb.ignore_df
     n.opt = skb.opt
     n.ip_flags = skb.ip_flags

@@ -72,6 +72,7 @@ SOCK_RCVMARK: Final = 20
 SOCK_RCVPRIORITY: Final = 21
 SOCK_TSTAMP_NEW: Final = 22
 SOCK_ZEROCOPY: Final = 23
+SOCK_TIMESTAMPING_ANY: Final = 24
 
 # sk_userlocks, beside SOCK_SNDBUF_LOCK and SOCK_RCVBUF_LOCK of uapi
 SOCK_BINDADDR_LOCK: Final = 4
@@ -284,6 +285,10 @@ class Sock(SockCommon):
 
     def sk_destruct(self) -> None:
         """Called once, when the last reference and the last sent packet are gone."""
+
+    def tstamp_key(self, write_seq: bool) -> int:
+        """Where SOF_TIMESTAMPING_OPT_ID begins to count the bytes of a stream; TcpSock overrides it."""
+        return 0
 
     def tcp_wfree(self, truesize: int) -> None:
         """The destructor of TCP's packets in flight through the device queues (TSQ); TcpSock overrides it."""

@@ -3,7 +3,7 @@
 sock_setsockopt -> sk_setsockopt, sock_getsockopt -> sk_getsockopt. A value is packed little-endian; a length below an int's is
 -EINVAL, a longer one is fine, and getsockopt cuts what does not fit.
 
-Left out, with -ENOPROTOOPT: SO_TIMESTAMPING, SO_TXTIME, eBPF programs (SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF), busy
+Left out, with -ENOPROTOOPT: SO_TXTIME, eBPF programs (SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF), busy
 polling (SO_BUSY_POLL and its sisters: no device here has a NAPI context to poll), SO_WIFI_STATUS, device memory. SO_PASSCRED,
 SO_PASSSEC and their like belong to AF_UNIX and AF_NETLINK and are -EOPNOTSUPP elsewhere.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from afinet.kernel.task import ns_capable
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_SEC, NSEC_PER_USEC, USEC_PER_SEC
-from afinet.net.core import datagram, filter, sock_reuseport
+from afinet.net.core import datagram, filter, sock_reuseport, timestamping
 from afinet.net.core import dev as dev_mod
 from afinet.net.core.sock import (
     PAGE_SIZE,
@@ -36,7 +36,6 @@ from afinet.net.core.sock import (
     SOCK_RCVTSTAMPNS,
     SOCK_RXQ_OVFL,
     SOCK_SELECT_ERR_QUEUE,
-    SOCK_TIMESTAMP,
     SOCK_TSTAMP_NEW,
     SOCK_URGINLINE,
     SOCK_ZEROCOPY,
@@ -149,6 +148,8 @@ from afinet.uapi.socket import (
     SO_SNDTIMEO_NEW,
     SO_TIMESTAMP,
     SO_TIMESTAMP_NEW,
+    SO_TIMESTAMPING,
+    SO_TIMESTAMPING_NEW,
     SO_TIMESTAMPNS,
     SO_TIMESTAMPNS_NEW,
     SO_TXREHASH,
@@ -316,9 +317,11 @@ def sk_setsockopt_locked(sk: Sock, optname: int, val: int, optval: bytes) -> int
     elif optname == SO_NO_CHECK:
         sk.sk_no_check_tx = valbool
     elif optname == SO_TIMESTAMP or optname == SO_TIMESTAMP_NEW:
-        sock_set_timestamps(sk, valbool, optname == SO_TIMESTAMP_NEW, False)
+        timestamping.sock_set_timestamps(sk, valbool, optname == SO_TIMESTAMP_NEW, False)
     elif optname == SO_TIMESTAMPNS or optname == SO_TIMESTAMPNS_NEW:
-        sock_set_timestamps(sk, valbool, optname == SO_TIMESTAMPNS_NEW, True)
+        timestamping.sock_set_timestamps(sk, valbool, optname == SO_TIMESTAMPNS_NEW, True)
+    elif optname == SO_TIMESTAMPING or optname == SO_TIMESTAMPING_NEW:
+        return timestamping.sock_set_timestamping(sk, optval, optname == SO_TIMESTAMPING_NEW)
     elif optname == SO_MARK:
         if not ns_capable(kernel, CAP_NET_RAW) and not ns_capable(kernel, CAP_NET_ADMIN):
             return -EPERM
@@ -434,17 +437,6 @@ def sock_set_timeout(kernel: Kernel, optval: bytes) -> tuple[int, int]:
         return 0, MAX_SCHEDULE_TIMEOUT
     tick = kernel.tick_nsec
     return 0, sec * NSEC_PER_SEC + -(-usec * NSEC_PER_USEC // tick) * tick
-
-
-def sock_set_timestamps(sk: Sock, val: bool, new: bool, ns: bool) -> None:
-    if val:
-        sock_valbool_flag(sk, SOCK_TSTAMP_NEW, new)
-        sock_valbool_flag(sk, SOCK_RCVTSTAMPNS, ns)
-        sock_set_flag(sk, SOCK_RCVTSTAMP)
-        sock_set_flag(sk, SOCK_TIMESTAMP)
-    else:
-        sock_reset_flag(sk, SOCK_RCVTSTAMP)
-        sock_reset_flag(sk, SOCK_RCVTSTAMPNS)
 
 
 def sock_setbindtodevice(sk: Sock, optval: bytes) -> int:
@@ -583,12 +575,12 @@ def sk_getsockopt_int(sk: Sock, optname: int) -> tuple[int, int]:
 
 def sk_getsockopt_rare(sk: Sock, optname: int) -> tuple[int, int]:
     val: int
-    if optname == SO_TIMESTAMP or optname == SO_TIMESTAMP_NEW:
+    if optname == SO_TIMESTAMP:
         val = int(
-            sock_flag(sk, SOCK_RCVTSTAMP)
-            and not sock_flag(sk, SOCK_RCVTSTAMPNS)
-            and sock_flag(sk, SOCK_TSTAMP_NEW) == (optname == SO_TIMESTAMP_NEW)
+            sock_flag(sk, SOCK_RCVTSTAMP) and not sock_flag(sk, SOCK_RCVTSTAMPNS) and not sock_flag(sk, SOCK_TSTAMP_NEW)
         )
+    elif optname == SO_TIMESTAMP_NEW:
+        val = int(sock_flag(sk, SOCK_RCVTSTAMP) and sock_flag(sk, SOCK_TSTAMP_NEW))  # nanoseconds or not, as in Linux
     elif optname == SO_TIMESTAMPNS or optname == SO_TIMESTAMPNS_NEW:
         val = int(
             sock_flag(sk, SOCK_RCVTSTAMPNS) and sock_flag(sk, SOCK_TSTAMP_NEW) == (optname == SO_TIMESTAMPNS_NEW)
@@ -638,6 +630,10 @@ def sk_getsockopt_struct(sk: Sock, optname: int, optlen: int) -> tuple[int, byte
         out = sock_get_timeout(MAX_SCHEDULE_TIMEOUT if sk.sk_cold is None else sk.sk_cold.sk_rcvtimeo)
     elif optname == SO_SNDTIMEO or optname == SO_SNDTIMEO_NEW:
         out = sock_get_timeout(MAX_SCHEDULE_TIMEOUT if sk.sk_cold is None else sk.sk_cold.sk_sndtimeo)
+    elif optname == SO_TIMESTAMPING or optname == SO_TIMESTAMPING_NEW:
+        # The new form does not tell what the old one set.
+        told = optname == SO_TIMESTAMPING or sock_flag(sk, SOCK_TSTAMP_NEW)
+        out = pack_s32(timestamping.sk_tsflags(sk) if told else 0) + bytes(4)  # and bind_phc
     elif optname == SO_BINDTODEVICE:
         return sock_getbindtodevice(sk, optlen)
     elif optname == SO_PEERNAME:

@@ -9,7 +9,7 @@ The IP header is made in one step, checksum included, by wire.ip.emit; ip_local_
 length and the checksum. A datagram that exceeds the MTU is gathered as one skb and cut by ip_fragment; Linux builds it as a list
 of fragment-sized skbs, which come out as the same packets.
 
-Left out: netfilter hooks, xfrm, lightweight tunnels, timestamps of sent packets.
+Left out: netfilter hooks, xfrm, lightweight tunnels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from afinet.kernel.random import siphash
 from afinet.net.core import dev as dev_core
-from afinet.net.core import gso, neighbour, skbuff, sock
+from afinet.net.core import gso, neighbour, skbuff, sock, timestamping
 from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_IP_OUTNOROUTES,
     SKB_DROP_REASON_NEIGH_CREATEFAIL,
@@ -438,6 +438,7 @@ def ip_do_fragment(net: Net, sk: Sock | None, skb: SkBuff, mtu: int) -> int:
         if owner is not None and skb.destructor:
             skbuff.skb_set_owner_w(frag, owner)
         if first:
+            frag.tx_tstamp = skb.tx_tstamp
             options = ip_options.ip_options_fragment(options)
             first = False
         stats[IPSTATS_MIB_FRAGCREATES] += 1
@@ -656,7 +657,20 @@ def ip_send_unicast_reply(
 class IpcmCookie:
     """struct ipcm_cookie: what a sending call's control messages, or the sock, ask of its packet."""
 
-    __slots__ = ("addr", "gso_size", "mark", "oif", "opt", "priority", "protocol", "tos", "transmit_time", "ttl")
+    __slots__ = (
+        "addr",
+        "gso_size",
+        "mark",
+        "oif",
+        "opt",
+        "priority",
+        "protocol",
+        "tos",
+        "transmit_time",
+        "ts_opt_id",
+        "tsflags",
+        "ttl",
+    )
 
     def __init__(self) -> None:
         self.addr: int = 0  # first the source address asked for, then the final destination
@@ -668,6 +682,8 @@ class IpcmCookie:
         self.priority: int = 0
         self.mark: int = 0
         self.transmit_time: int = 0
+        self.tsflags: int = 0  # SOF_TIMESTAMPING_*
+        self.ts_opt_id: int = -1  # SCM_TS_OPT_ID
         self.gso_size: int = 0
 
 
@@ -678,6 +694,8 @@ def ipcm_init_sk(ipc: IpcmCookie, sk: InetSock) -> None:
     ipc.oif = sk.sk_bound_dev_if
     ipc.addr = sk.inet_saddr
     ipc.protocol = sk.inet_num
+    if sk.sk_cold is not None:
+        ipc.tsflags = sk.sk_cold.sk_tsflags
 
 
 class InetCork:
@@ -699,6 +717,8 @@ class InetCork:
         "transhdrlen",
         "transmit_time",
         "truesize",
+        "ts_opt_id",
+        "tsflags",
         "ttl",
     )
 
@@ -713,6 +733,8 @@ class InetCork:
         self.mark: int = ipc.mark
         self.priority: int = ipc.priority
         self.transmit_time: int = ipc.transmit_time
+        self.tsflags: int = ipc.tsflags
+        self.ts_opt_id: int = ipc.ts_opt_id
         self.gso_size: int = ipc.gso_size
         self.length: int = 0  # transport header included, as soon as something was appended
         self.transhdrlen: int = 0
@@ -859,6 +881,8 @@ def __ip_make_skb(sk: InetSock, cork: InetCork) -> SkBuff:
     skb.priority = cork.priority
     skb.mark = cork.mark
     skb.tstamp = cork.transmit_time
+    if cork.tsflags:
+        timestamping.skb_setup_tx_timestamp(skb, sk, cork.tsflags, cork.ts_opt_id)
     skb.dst = dst
     skb.dev = dst.dev
     skb.protocol = ETH_P_IP

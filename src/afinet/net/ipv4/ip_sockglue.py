@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afinet.kernel.task import ns_capable
-from afinet.net.core import datagram
+from afinet.net.core import datagram, timestamping
 from afinet.net.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, SKB_DROP_REASON_QUEUE_PURGE
 from afinet.net.core.scm import put_cmsg
 from afinet.net.core.skbuff import (
@@ -54,7 +54,6 @@ from afinet.net.ipv4.inet_sock import (
     inet_test_bit,
 )
 from afinet.net.ipv4.tcp_sock import TcpSock
-from afinet.net.socket import sock_recv_timestamp
 from afinet.security import security
 from afinet.uapi.capability import CAP_NET_ADMIN, CAP_NET_RAW
 from afinet.uapi.errno import (
@@ -123,6 +122,7 @@ from afinet.uapi.in_ import (
     MCAST_UNBLOCK_SOURCE,
 )
 from afinet.uapi.ip import MAX_IPOPTLEN
+from afinet.uapi.net_tstamp import SOF_TIMESTAMPING_OPT_CMSG, SOF_TIMESTAMPING_OPT_ID
 from afinet.uapi.sockaddr import (
     get_be32,
     get_s32,
@@ -141,8 +141,11 @@ from afinet.uapi.socket import (
     MSG_ERRQUEUE,
     MSG_TRUNC,
     SCM_RIGHTS,
+    SCM_TS_OPT_ID,
     SO_MARK,
     SO_PRIORITY,
+    SO_TIMESTAMPING,
+    SO_TIMESTAMPING_NEW,
     SOCK_DGRAM,
     SOCK_RAW,
     SOCK_STREAM,
@@ -285,7 +288,7 @@ def ip_cmsg_send(sk: InetSock, control: bytes, ipc: IpcmCookie) -> int:
 
 
 def __sock_cmsg_send(sk: InetSock, type: int, data: bytes, ipc: IpcmCookie) -> int:
-    """core/sock.c's: the control messages of level SOL_SOCKET that a datagram knows."""
+    """core/sock.c's: the control messages of level SOL_SOCKET that a sending call knows."""
     if type == SO_MARK:
         if not ns_capable(sk.kernel, CAP_NET_RAW) and not ns_capable(sk.kernel, CAP_NET_ADMIN):
             return -EPERM
@@ -300,6 +303,17 @@ def __sock_cmsg_send(sk: InetSock, type: int, data: bytes, ipc: IpcmCookie) -> i
         if not sk_set_prio_allowed(sk, val):
             return -EPERM
         ipc.priority = val
+        return 0
+    if type == SO_TIMESTAMPING or type == SO_TIMESTAMPING_NEW:
+        tsflags = timestamping.cmsg_timestamping(sk, ipc.tsflags, data)
+        if tsflags < 0:
+            return tsflags
+        ipc.tsflags = tsflags
+        return 0
+    if type == SCM_TS_OPT_ID:
+        if timestamping.is_tcp(sk) or not timestamping.sk_tsflags(sk) & SOF_TIMESTAMPING_OPT_ID or len(data) != 4:
+            return -EINVAL
+        ipc.ts_opt_id = get_s32(data, 0) & 0xFFFFFFFF
         return 0
     # SCM_RIGHTS and SCM_CREDENTIALS belong to AF_UNIX and are passed over.
     return 0 if type == SCM_RIGHTS or type == SCM_CREDENTIALS else -EINVAL
@@ -359,7 +373,12 @@ def ip_cmsg_recv_pktinfo(msg: MsgHdr, sk: InetSock, skb: SkBuff) -> None:
     rt = skb.dst
     ifindex = 0
     spec_dst = 0
-    if isinstance(rt, rtable.Rtable):
+    serr = skb.cb
+    if isinstance(serr, datagram.SockExterrSkb) and serr.iif:
+        # A packet that was sent, with its time: by which device, and from which address.
+        ifindex = serr.iif
+        spec_dst = be.get_u32(skb.head, skb.network_header + ip.IP_SADDR)
+    elif isinstance(rt, rtable.Rtable):
         ifindex = skb.skb_iif
         # Over loopback: the device whose address it was sent to.
         if ifindex == LOOPBACK_IFINDEX and rt.rt_iif:
@@ -422,7 +441,7 @@ def ip_recv_error(sk: InetSock, msg: MsgHdr, size: int) -> int:
         msg.msg_flags |= MSG_TRUNC
         copied = size
     datagram.skb_copy_datagram_msg(skb, 0, msg, copied)
-    sock_recv_timestamp(msg, sk, skb)
+    timestamping.sock_recv_timestamp(msg, sk, skb)
     serr = skb.cb
     if isinstance(serr, datagram.SockExterrSkb):
         origin = serr.ee_origin
@@ -436,14 +455,21 @@ def ip_recv_error(sk: InetSock, msg: MsgHdr, size: int) -> int:
             + pack_s32(serr.ee_data)
         )
         offender = bytes(16)
-        if origin == SO_EE_ORIGIN_ICMP:
-            # who said so
+        if ipv4_datagram_support_cmsg(sk, serr):
+            # who said so, or who sent what is stamped
             offender = pack_sockaddr_in(be.get_u32(skb.head, skb.network_header + ip.IP_SADDR), 0)
             ip_cmsg_recv(msg, sk, skb)
         put_cmsg(msg, SOL_IP, IP_RECVERR, ee + offender)
     msg.msg_flags |= MSG_ERRQUEUE
     consume_skb(skb)
     return copied
+
+
+def ipv4_datagram_support_cmsg(sk: InetSock, serr: datagram.SockExterrSkb) -> bool:
+    """Whether control messages about its packet go with an error: those of ICMP, and, if asked for, time stamps with a packet."""
+    if serr.ee_origin == SO_EE_ORIGIN_ICMP:
+        return True
+    return serr.iif != 0 and timestamping.sk_tsflags(sk) & SOF_TIMESTAMPING_OPT_CMSG != 0
 
 
 # -- setting options -----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from afinet.kernel.machine import Kernel
 from afinet.kernel.wait import Kiocb
+from afinet.net.core import timestamping
 from afinet.net.core.datagram import (
     __skb_recv_datagram,
     skb_copy_datagram_msg,
@@ -293,7 +294,7 @@ def raw_sendmsg(sk: RawSock, msg: MsgHdr, length: int) -> int:
         return 0
     # 4. Send.
     if hdrincl:
-        err = raw_send_hdrinc(sk, fl4, msg, length, rt)
+        err = raw_send_hdrinc(sk, fl4, msg, length, rt, ipc)
     else:
         if not ipc.addr:
             ipc.addr = fl4.daddr
@@ -325,7 +326,9 @@ def raw_append(sk: RawSock, fl4: Flowi4, msg: MsgHdr, length: int, ipc: ip_outpu
     return err
 
 
-def raw_send_hdrinc(sk: RawSock, fl4: Flowi4, msg: MsgHdr, length: int, rt: route.Rtable) -> int:
+def raw_send_hdrinc(
+    sk: RawSock, fl4: Flowi4, msg: MsgHdr, length: int, rt: route.Rtable, ipc: ip_output.IpcmCookie
+) -> int:
     """The program's own IP header: total length and checksum are always filled in, source and id where they are zero. 0, -errno,
     or -EIOCBQUEUED."""
     net = sk.sk_net
@@ -364,6 +367,8 @@ def raw_send_hdrinc(sk: RawSock, fl4: Flowi4, msg: MsgHdr, length: int, rt: rout
     skb.dev = rt.dev
     skb.dst = rt
     skb_set_owner_w(skb, sk)
+    if ipc.tsflags:
+        timestamping.skb_setup_tx_timestamp(skb, sk, ipc.tsflags, ipc.ts_opt_id)
     # Past ip_local_out: such packets do not count as OutRequests.
     err = rt.output(net, sk, skb)
     if err > 0:

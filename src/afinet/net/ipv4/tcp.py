@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast
 
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_USEC
-from afinet.net.core import stream
+from afinet.net.core import stream, timestamping
 from afinet.net.core.drop_reason import SKB_DROP_REASON_TCP_CLOSE
 from afinet.net.core.net_namespace import Net, PernetOperations, register_pernet_subsys
 from afinet.net.core.skbuff import (
     CHECKSUM_PARTIAL,
+    SkbTxTstamp,
     SkBuff,
     skb_queue_purge,
     skb_unlink,
@@ -50,6 +51,8 @@ from afinet.net.ipv4 import (
     inet_connection_sock,
     inet_hashtables,
     inet_timewait_sock,
+    ip_output,
+    ip_sockglue,
     tcp_ack,
     tcp_cong,
     tcp_cubic,
@@ -117,6 +120,7 @@ from afinet.uapi.eventpoll import (
     EPOLLWRNORM,
 )
 from afinet.uapi.in_ import IPPROTO_TCP
+from afinet.uapi.net_tstamp import SOF_TIMESTAMPING_TX_ACK, SOF_TIMESTAMPING_TX_RECORD_MASK
 from afinet.uapi.snmp import (
     LINUX_MIB_TCPABORTONCLOSE,
     LINUX_MIB_TCPABORTONDATA,
@@ -140,6 +144,7 @@ from afinet.uapi.socket import (
     SHUTDOWN_MASK,
     SOCK_NOSPACE,
     SOCK_RCVBUF_LOCK,
+    SOL_SOCKET,
 )
 from afinet.uapi.sockios import SIOCATMARK, SIOCINQ, SIOCOUTQ, SIOCOUTQNSD
 from afinet.uapi.tcp import (
@@ -474,8 +479,11 @@ def tcp_sendmsg_locked(sk: TcpSock, msg: MsgHdr, size: int) -> int:
         err = stream.sk_stream_wait_connect(sk, iocb, timeo)
         if err:
             return _sendmsg_error(sk, msg, flags, err, copied, 0, 0)
-    if msg.msg_control and copied == 0 and parse_cmsgs(msg.msg_control) is None:
-        return -EINVAL
+    tsflags = 0 if sk.sk_cold is None else sk.sk_cold.sk_tsflags
+    if msg.msg_control:
+        tsflags = tcp_cmsg_send(sk, msg.msg_control, tsflags)
+        if tsflags < 0:
+            return tsflags
     mss_now, size_goal = tcp_send_mss(sk, flags)
     if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
         return _sendmsg_error(sk, msg, flags, -EPIPE, copied, mss_now, size_goal)
@@ -539,8 +547,36 @@ def tcp_sendmsg_locked(sk: TcpSock, msg: MsgHdr, size: int) -> int:
         elif skb is queue.head:
             tcp_output.tcp_push_one(sk, mss_now)
     if copied:
+        if tsflags:
+            tcp_tx_timestamp(sk, tsflags)
         tcp_push(sk, flags, mss_now, sk.nonagle, size_goal)
     return copied
+
+
+def tcp_cmsg_send(sk: TcpSock, control: bytes, tsflags: int) -> int:
+    """sock_cmsg_send: of what control messages may ask, a stream knows what is to be stamped. The call's flags, or -errno."""
+    ipc = ip_output.IpcmCookie()
+    ipc.tsflags = tsflags
+    cmsgs = parse_cmsgs(control)
+    if cmsgs is None:
+        return -EINVAL
+    for level, type, data in cmsgs:
+        if level == SOL_SOCKET:
+            err = ip_sockglue.__sock_cmsg_send(sk, type, data, ipc)
+            if err:
+                return err
+    return ipc.tsflags
+
+
+def tcp_tx_timestamp(sk: TcpSock, tsflags: int) -> None:
+    """The last byte that was written is the one to be stamped."""
+    skb = sk.sk_write_queue.tail
+    if skb is None or not tsflags & SOF_TIMESTAMPING_TX_RECORD_MASK:
+        return
+    key = (skb.seq + skb.len - 1) & 0xFFFFFFFF
+    skb.tx_tstamp = SkbTxTstamp(timestamping.sock_tx_timestamp(tsflags), key)
+    if tsflags & SOF_TIMESTAMPING_TX_ACK:
+        skb.txstamp_ack = True
 
 
 def _sendmsg_error(sk: TcpSock, msg: MsgHdr, flags: int, err: int, copied: int, mss_now: int, size_goal: int) -> int:

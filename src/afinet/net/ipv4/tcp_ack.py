@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afinet.kernel.time import NSEC_PER_MSEC
+from afinet.net.core import timestamping
 from afinet.net.core.drop_reason import SKB_DROP_REASON_TCP_ACK_UNSENT_DATA, SKB_DROP_REASON_TCP_TOO_OLD_ACK
 from afinet.net.core.skbuff import SkBuff, consume_skb
 from afinet.net.core.sock import sk_mem_uncharge
@@ -86,6 +87,7 @@ from afinet.net.ipv4.tcp_sock import (
     between,
     tcp_loss_state,
 )
+from afinet.uapi.errqueue import SCM_TSTAMP_ACK
 from afinet.uapi.rtnetlink import RTAX_INITCWND
 from afinet.uapi.snmp import (
     LINUX_MIB_TCPDELIVERED,
@@ -695,6 +697,13 @@ def tcp_tso_acked(sk: TcpSock, skb: SkBuff) -> int:
     return packets - skb.gso_segs
 
 
+def tcp_ack_tstamp(sk: TcpSock, skb: SkBuff, prior_snd_una: int) -> None:
+    """Tell a sender who asked (SOF_TIMESTAMPING_TX_ACK) that the byte in question is acknowledged."""
+    stamp = skb.tx_tstamp
+    if stamp is not None and not before(stamp.key, prior_snd_una) and before(stamp.key, sk.snd_una):
+        timestamping.__skb_tstamp_tx(skb, sk, SCM_TSTAMP_ACK)
+
+
 def tcp_clean_rtx_queue(sk: TcpSock, prior_fack: int, prior_snd_una: int, state: TcpSacktagState, ece_ack: bool) -> int:
     """Free what is acknowledged; measure. Returns FLAG_*."""
     rtx = sk.tcp_rtx_queue
@@ -755,6 +764,8 @@ def tcp_clean_rtx_queue(sk: TcpSock, prior_fack: int, prior_snd_una: int, state:
             sk.retrans_stamp = 0
         else:
             flag |= FLAG_DATA_ACKED
+        if skb.txstamp_ack:
+            tcp_ack_tstamp(sk, skb, prior_snd_una)
         if not fully_acked:
             break
         next_skb = skb.next

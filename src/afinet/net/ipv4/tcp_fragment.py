@@ -116,6 +116,13 @@ def tcp_fragment(sk: TcpSock, queue: int, skb: SkBuff, length: int, mss_now: int
     skb.len = length
     skb.data_len = length
     buff.tstamp = skb.tstamp
+    stamp = skb.tx_tstamp
+    if stamp is not None and not before(stamp.key, buff.seq):
+        # tcp_fragment_tstamp: the byte that is to be stamped goes with the second half
+        buff.tx_tstamp = stamp
+        buff.txstamp_ack = skb.txstamp_ack
+        skb.tx_tstamp = None
+        skb.txstamp_ack = False
 
     old_factor = skb.gso_segs
     tcp_set_skb_tso_segs(skb, mss_now)

@@ -99,6 +99,9 @@ class TcpSegmenter(InetSegmenter):
         seg = self.piece(header, self.payload, size, count, tcp.TCP_CHECK)
         seg.seq = seq
         seg.tcp_flags = flags & 0xFF
+        stamp = self.skb.tx_tstamp
+        if stamp is not None and (stamp.key - seq) & 0xFFFFFFFF < size:
+            seg.tx_tstamp = stamp  # tcp_gso_tstamp: the packet with the byte that the stamp is about
         return seg
 
 

@@ -398,6 +398,7 @@ def tcp_transmit_skb(sk: TcpSock, skb: SkBuff, clone_it: bool = True, rcv_nxt: i
     if segs > 1:
         flags |= TCPHDR_PSH  # so that the receiver's GRO delivers at once
     packet = tcp_send_segment(sk, seq, flags, frags, size, skb.truesize, options, rcv_nxt if flags & TCPHDR_ACK else 0)
+    packet.tx_tstamp = skb.tx_tstamp
     packet.gso_segs = segs
     if segs > 1:
         packet.gso_size = skb.gso_size

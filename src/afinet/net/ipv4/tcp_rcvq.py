@@ -550,6 +550,7 @@ def tcp_try_coalesce(sk: TcpSock, to: SkBuff, skb: SkBuff) -> bool:
     to.len += size
     to.end_seq = skb.end_seq
     to.ack_seq = skb.ack_seq
+    to.tstamp = skb.tstamp
     to.tcp_flags |= skb.tcp_flags
     to.truesize += size
     sk.sk_rmem_alloc += size

@@ -1,18 +1,20 @@
 """net/ipv4/tcp.c, its part that gives received data to the program.
 
 tcp_recvmsg takes from the receive queue what tcp_rcvq.py put there: the pieces as they came, shared, not copied.
-tcp_cleanup_rbuf then decides whether the peer should hear of the room at once. Left out: TCP_ZEROCOPY_RECEIVE, receive
-timestamps. """
+tcp_cleanup_rbuf then decides whether the peer should hear of the room at once. Left out: TCP_ZEROCOPY_RECEIVE. """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from afinet._mypyc import mypyc_attr
+from afinet.net.core import datagram, timestamping
 from afinet.net.core.scm import put_cmsg
 from afinet.net.core.skbuff import DESTRUCTOR_RFREE, SkBuff, consume_skb, skb_pieces, skb_unlink
 from afinet.net.core.sock import (
     SOCK_DONE,
+    SOCK_RCVTSTAMP,
+    SOCK_TIMESTAMPING_ANY,
     SOCK_URGINLINE,
     lock_sock,
     release_sock,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from afinet.kernel.wait import Kiocb
     from afinet.net.socket import MsgHdr
 
+_RX_TSTAMP_FLAGS: Final = 1 << SOCK_RCVTSTAMP | 1 << SOCK_TIMESTAMPING_ANY
 _READ_EVENTS: Final = EPOLLIN | EPOLLRDNORM | EPOLLRDHUP | EPOLLPRI | EPOLLERR | EPOLLHUP
 
 
@@ -118,6 +121,11 @@ def tcp_recvmsg(sk: TcpSock, msg: MsgHdr, size: int, flags: int) -> int:
         release_sock(sk)
         lock_sock(sk)
         ret = tcp_recvmsg_locked(sk, msg, size, flags)
+    if ret >= 0 and sk.sk_flags & _RX_TSTAMP_FLAGS:
+        cold = datagram.sk_cold(sk)
+        if cold.sk_rx_tstamp:
+            timestamping.tcp_recv_timestamp(msg, sk, cold.sk_rx_tstamp)
+            cold.sk_rx_tstamp = 0
     if ret >= 0 and sk.tcp_cold is not None and sk.tcp_cold.recvmsg_inq:
         put_cmsg(msg, IPPROTO_TCP, TCP_CM_INQ, pack_s32(tcp_inq_hint(sk)))
     release_sock(sk)
@@ -164,6 +172,7 @@ def tcp_recvmsg_locked(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int
     eof = False  # what follows is not for this call
     queue = sk.sk_receive_queue
     skb = queue.head
+    stamped = sk.sk_flags & _RX_TSTAMP_FLAGS != 0
     while copied < length or not length:
         # Reading stops before the urgent byte.
         if sk.urg_data and tcp_cold(sk).urg_seq == seq and (copied or iocb.ki_signal):
@@ -186,6 +195,8 @@ def tcp_recvmsg_locked(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int
                 break
             skb = skb.next  # peeking beyond it (or left over by an urgent byte)
             continue
+        if stamped:
+            datagram.sk_cold(sk).sk_rx_tstamp = skb.tstamp
         if not length:
             eof = True  # asked for nothing, which is there as soon as anything is; before that even nothing is waited for
             break

@@ -404,6 +404,9 @@ class TcpSock(InetConnectionSock):
         """sk_stream_write_space."""
         stream.sk_stream_write_space(self)
 
+    def tstamp_key(self, write_seq: bool) -> int:
+        return self.write_seq if write_seq else self.snd_una
+
     def tcp_wfree(self, truesize: int) -> None:
         """A segment left the device queues (net/ipv4/tcp_output.c). A sender that was held back by TCP small queues goes on: its
         sock is queued for the tasklet, which takes over the reference that this segment held."""

@@ -84,7 +84,11 @@ class UdpSegmenter(InetSegmenter):
         size = min(count * self.skb.gso_size, self.total - self.offset)
         length = udp.UDP_HLEN + size
         header = udp.emit(self.sport, self.dport, length, self.pseudo(length))
-        return self.piece(header, self.th + udp.UDP_HLEN, size, count, udp.UDP_CHECK)
+        first = self.offset == 0
+        seg = self.piece(header, self.th + udp.UDP_HLEN, size, count, udp.UDP_CHECK)
+        if first:
+            seg.tx_tstamp = self.skb.tx_tstamp
+        return seg
 
 
 # -- putting together ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,52 @@
+"""Time stamps and their error queue: afinet tells what Linux 6.18 told (stamp_answers.json).
+
+python -m tests.parity.linux_oracle tests.parity.stamp_programs > tests/parity/stamp_answers.json     asks the kernel anew
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parity.afinet_calls import AfinetCalls
+from tests.parity.programs import run_program
+from tests.parity.stamp_programs import all_programs
+
+HERE = Path(__file__).parent
+ANSWERS: dict[str, Any] = json.loads((HERE / "stamp_answers.json").read_text())
+PROGRAMS = all_programs()
+
+
+def test_the_stored_answers_are_of_these_programs() -> None:
+    assert list(ANSWERS) == list(PROGRAMS)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_is_told_as_on_linux(name: str) -> None:
+    calls = AfinetCalls()
+    assert json.loads(json.dumps(run_program(calls, PROGRAMS[name]))) == ANSWERS[name]
+    assert calls.kernel.warned == {}
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0 or not platform.release().startswith("6.18"),
+    reason="asks the running kernel: needs root and Linux 6.18",
+)
+def test_the_kernel_still_answers_so() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.parity.linux_oracle", "tests.parity.stamp_programs"],
+        capture_output=True,
+        text=True,
+        cwd=HERE.parent.parent,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"no namespaces here: {done.stderr.strip().splitlines()[-1]}")
+    assert json.loads(done.stdout) == ANSWERS
