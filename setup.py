@@ -33,7 +33,7 @@ SRC = ROOT / "src"
 PACKAGE = SRC / "afinet"
 # The packages that mypyc compiles, and single modules beside them.
 COMPILED_PACKAGES = ["uapi", "wire", "kernel", "fs", "security", "net", "drivers", "init"]
-COMPILED_MODULES = ["runner/hub.py", "runner/link.py", "runner/threaded.py", "runner/realtask.py"]
+COMPILED_MODULES = ["runner/hub.py", "runner/link.py", "runner/threaded.py", "runner/realtask.py", "runner/linger.py"]
 TRIAL = ["--disable-error-code=import-not-found", "--disable-error-code=attr-defined"]
 COMPILE_REQUIRES = ["mypy==2.4.*", "librt==0.16.*"]
 

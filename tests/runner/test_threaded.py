@@ -20,8 +20,9 @@ from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
 from afinet.kernel.wait import Kiocb
 from afinet.net.core import dev as dev_core
 from afinet.net.ipv4 import devinet
+from afinet.runner.linger import unacknowledged
 from afinet.runner.realtask import RealTask
-from afinet.runner.threaded import ThreadedRunner, unacknowledged
+from afinet.runner.threaded import ThreadedRunner
 from afinet.stdlib.realtime import _Handler
 from afinet.uapi.errno import EAGAIN, EBADF, EIOCBQUEUED
 from afinet.uapi.eventpoll import POLLIN

@@ -472,7 +472,7 @@ def test_an_existing_device_is_used_as_it_stands(namespace: Namespace) -> None:
         (["--tun", "afi0", "--address", "10.9.0.2", "--", "python", "-c", "pass"], "write it with the length of its prefix"),
         (["--tun", "afi0", "--address", "10.9.0/24", "--", "python", "-c", "pass"], "is not an IPv4 address"),
         (["--tun", "a/b", "--address", "10.9.0.2/24", "--", "python", "-c", "pass"], "no name for a network device"),
-        (["--tun", "lo", "--address", "10.9.0.2/24", "--", "python", "-c", "pass"], "lo is in use as another kind of device"),
+        (["--tun", "lo", "--address", "10.9.0.2/24", "--", "python", "-c", "pass"], "lo is a device of another kind"),
         (["--tun", "afi0", "--address", "10.9.0.2/24", "--", "curl", "http://x/"], "afinet exec"),
         (["--tun", "afi0", "--address", "10.9.0.2/24", "--", "nothere.py"], "no such file"),
         (

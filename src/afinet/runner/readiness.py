@@ -10,6 +10,8 @@ from the other end, `far`:
 
 The last three are for good, as they are for a connection. POLLERR alone, which a UDP socket has until the error is read, shows as
 readable and writable: whoever waits for either tries, and gets the error. POLLPRI is not shown.
+
+`Readiness` does the first two, which is all that a queue needs (queueio.py); `Descriptor` follows a file.
 """
 
 from __future__ import annotations
@@ -23,6 +25,43 @@ _socket = real._socket
 
 # Fills a socket's smallest send buffer: four times what it charges is more than SOCK_MIN_SNDBUF.
 FILL = bytes(2048)
+
+
+class Readiness:
+    """A descriptor that is readable and writable as it is told."""
+
+    def __init__(self) -> None:
+        pair = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self.near, self.far = pair
+        for end in pair:
+            end.setblocking(False)
+        self.near.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, 1)
+        self.readable = False
+        self.writable = True
+        self.number = self.near.fileno()
+
+    def fileno(self) -> int:
+        return self.number
+
+    def show_readable(self, readable: bool) -> None:
+        if readable != self.readable:
+            self.readable = readable
+            if readable:
+                self.far.send(b"\0")
+            else:
+                self.near.recv(1)
+
+    def show_writable(self, writable: bool) -> None:
+        if writable != self.writable:
+            self.writable = writable
+            if writable:
+                self.far.recv(len(FILL))
+            else:
+                self.near.send(FILL)
+
+    def close(self) -> None:
+        self.far.close()
+        self.near.close()
 
 
 class _Watch(WaitQueueEntry):
@@ -39,21 +78,14 @@ class _Watch(WaitQueueEntry):
         return False  # nobody's wait ends by this
 
 
-class Descriptor:
+class Descriptor(Readiness):
     """Made, updated and closed with the runner's lock held."""
 
     def __init__(self, file: File) -> None:
+        super().__init__()
         self.file = file
-        pair = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        self.near, self.far = pair
-        for end in pair:
-            end.setblocking(False)
-        self.near.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, 1)
-        self.readable = False
-        self.writable = True
         self.eof = False
         self.over = False  # hung up
-        self.number = self.near.fileno()
         self._watch = _Watch(self)
         queues: list[tuple[WaitQueueHead, int]] = []
         file.poll(queues)
@@ -61,9 +93,6 @@ class Descriptor:
         for wq in self._queues:
             add_wait_queue(wq, self._watch)
         self.update()
-
-    def fileno(self) -> int:
-        return self.number
 
     def update(self) -> None:
         """Show what the file's poll() says now."""
@@ -77,20 +106,9 @@ class Descriptor:
         if mask & EPOLLRDHUP and not self.eof:
             self.eof = True
             self.far.shutdown(_socket.SHUT_WR)
-        readable = mask & (POLLIN | POLLERR) != 0
-        if readable != self.readable and not self.eof:
-            self.readable = readable
-            if readable:
-                self.far.send(b"\0")
-            else:
-                self.near.recv(1)
-        writable = mask & (POLLOUT | POLLERR) != 0
-        if writable != self.writable:
-            self.writable = writable
-            if writable:
-                self.far.recv(len(FILL))
-            else:
-                self.near.send(FILL)
+        if not self.eof:
+            self.show_readable(mask & (POLLIN | POLLERR) != 0)
+        self.show_writable(mask & (POLLOUT | POLLERR) != 0)
 
     def _hang_up(self, error: bool) -> None:
         self.over = True
@@ -104,5 +122,4 @@ class Descriptor:
         for wq in self._queues:
             remove_wait_queue(wq, self._watch)
         self.over = True
-        self.far.close()
-        self.near.close()
+        super().close()

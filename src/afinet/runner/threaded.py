@@ -27,14 +27,13 @@ from afinet.fs.file import fdget, iocb_release
 from afinet.init import syscalls
 from afinet.kernel.machine import Kernel, KernelRunner
 from afinet.kernel.task import Task
-from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_SEC
+from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.kernel.wait import Kiocb, WaitQueueEntry
 from afinet.net.core.link_watch import netif_carrier_off
 from afinet.net.core.netdevice import NetDevice, NetDeviceOps
-from afinet.net.ipv4.tcp_sock import TcpSock, TcpTimewaitSock
 from afinet.runner import real
+from afinet.runner.linger import FIN_WAIT2_GRACE, LINGER_LIMIT, LINGER_STEP, awaiting_fin, unacknowledged
 from afinet.runner.readiness import Descriptor
-from afinet.uapi.tcp import TCP_CLOSING, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK
 
 # The host's own functions, bound before any stand-in takes their place.
 _allocate_lock = real._thread.allocate_lock
@@ -45,17 +44,8 @@ _read, _write, _close = real.os.read, real.os.write, real.os.close
 
 # How long (s) nobody may have driven before the background thread does: longer than a program thinks between two calls that wait.
 GRACE: Final = 0.005
-# How long (ns) a process that has ended goes on for the acknowledgement of what it sent.
-LINGER_LIMIT: Final = 60 * NSEC_PER_SEC
-# How often (ns) it looks: nothing wakes anybody when an orphan has been acknowledged.
-LINGER_STEP: Final = 5_000_000
-# How long (ns) it stays for the peer's own FIN once that is so.
-FIN_WAIT2_GRACE: Final = 100_000_000
 # What a driver gives a thread that wants the lock (s): locks are not fair.
 YIELD: Final = 0.00005
-
-# A FIN is on its way, or data before it.
-SENDING: Final = (TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK)
 
 PIPE_BUF: Final = 4096
 
@@ -525,7 +515,7 @@ class ThreadedRunner:
                 self.wait(Waiting(min(now + LINGER_STEP, end)))
             # All is delivered. A peer that closes now, as most do, gets its acknowledgement too.
             grace = self.now() + FIN_WAIT2_GRACE
-            while self.devices and self.now() < min(grace, end) and tcp_socks_in(self.kernel, (TCP_FIN_WAIT2,), False):
+            while self.devices and self.now() < min(grace, end) and awaiting_fin(self.kernel):
                 self.wait(Waiting(self.now() + LINGER_STEP))
         finally:
             self.release()
@@ -569,36 +559,3 @@ class ThreadedRunner:
             self.forget(fd)
         self.foreground.close()
         self.background.close()
-
-
-def unacknowledged(kernel: Kernel) -> bool:
-    """Whether something that was sent is still on its way: a sock with data or a FIN to be acknowledged, a packet that
-    waits for a link address."""
-    if tcp_socks_in(kernel, SENDING, True):
-        return True
-    for net in kernel.net_list:
-        if net.arp_tbl is not None:
-            for n in net.arp_tbl.hash.values():
-                if n.arp_queue is not None and n.arp_queue.qlen:
-                    return True
-        for dev in net.dev_by_index.values():
-            if dev.qdisc is not None and dev.qdisc.qlen:
-                return True
-    return False
-
-
-def tcp_socks_in(kernel: Kernel, states: tuple[int, ...], or_data: bool) -> bool:
-    """Whether any TCP sock is in one of `states`, or, with `or_data`, has data that is not acknowledged."""
-    hinfo = kernel.inet_hashinfo
-    if hinfo is None:
-        return False
-    for first in hinfo.ehash.values():
-        sk: Any = first
-        while sk is not None:
-            if isinstance(sk, TcpSock):
-                if sk.sk_state in states or (or_data and sk.snd_una != sk.write_seq):
-                    return True
-            elif isinstance(sk, TcpTimewaitSock) and sk.tw_substate in states:
-                return True
-            sk = sk.sk_hash_next
-    return False

@@ -7,15 +7,14 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from afinet.init.main import new_task, start_kernel
+from afinet.init.main import new_task
 from afinet.kernel.machine import Kernel
 from afinet.kernel.random import RandomStream
-from afinet.kernel.sysctl import CtlTable, sysctl_path, sysctl_read, sysctl_write
-from afinet.net.core.dev import dev_open
 from afinet.net.core.net_namespace import Net
 from afinet.net.core.netdevice import NetDevice
 from afinet.net.ipv4.devinet import inet_addr_add
 from afinet.net.ipv4.fib_frontend import ip_route_add
+from afinet.runner.boot import SetUpError, boot, sysctl
 from afinet.runner.virtual import SimTask
 from afinet.sim import iproute
 from afinet.sim.security import HostSecurity
@@ -35,15 +34,13 @@ class Host:
         self.network = network
         self.name = name
         self.router = router  # None: it is one when it has two links or more
-        self.kernel: Kernel = start_kernel(name, RandomStream(network.seed_bytes, f"host {name}").get_random_bytes(32), hz)
-        assert self.kernel.init_net is not None
-        self.net: Net = self.kernel.init_net
+        self.kernel: Kernel
+        self.net: Net
+        self.kernel, self.net = boot(name, RandomStream(network.seed_bytes, f"host {name}").get_random_bytes(32), hz)
         self.place = network.runner.hub.attach(self.kernel)
         self.security = HostSecurity(self.kernel)
         self.links: list[Link] = []
         self.links_to: dict[Host, list[Link]] = {}
-        assert self.net.loopback_dev is not None
-        dev_open(self.net.loopback_dev)
 
     def __repr__(self) -> str:
         return f"<host {self.name}>"
@@ -94,17 +91,10 @@ class Host:
     def sysctl(self, name: str, value: object = None) -> str:
         """Read /proc/sys (`host.sysctl("net.ipv4.tcp_rmem")`), or write it when a value is given. Returns the text that is there
         then. A list or tuple is written as a vector."""
-        tables = (self.net.sysctl_table, self.kernel.sysctl_table)
-        table = next((t for t in tables if sysctl_path(name) in t), None)
-        if table is None:
-            raise UsageError(f"{self.name} has no sysctl {name!r}{_nearest(name, tables)}")
-        if value is not None:
-            text = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(int(value) if value is True else value)
-            err = sysctl_write(table, name, text)
-            if err:
-                raise UsageError(f"{self.name}: sysctl {name} takes no {text!r} (it is {sysctl_read(table, name)!r} now)")
-        now = sysctl_read(table, name)
-        return now if isinstance(now, str) else ""
+        try:
+            return sysctl(self.net, name, value)
+        except SetUpError as e:
+            raise UsageError(f"{self.name}: {e}") from None
 
     @property
     def devices(self) -> list[NetDevice]:
@@ -179,13 +169,3 @@ class Host:
     def rules(self) -> list[str]:
         """`ip rule show`."""
         return iproute.rule_show(self.net)
-
-
-def _nearest(name: str, tables: tuple[dict[str, CtlTable], ...]) -> str:
-    import difflib
-
-    known = [path for table in tables for path in table]
-    found = difflib.get_close_matches(sysctl_path(name), known, 1)
-    return f": did you mean {found[0].replace('/', '.')!r}?" if found else ""
-
-

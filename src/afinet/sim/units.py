@@ -130,6 +130,18 @@ def parse_address(value: str, what: str = "address") -> tuple[int, int]:
     raise UsageError(f"{what}={value!r} is not an IPv4 address: write it like '10.0.0.1/24'")
 
 
+def parse_route(text: str, what: str = "route") -> tuple[int, int, int]:
+    """(destination, prefix length, gateway or 0) of "10.1.0.0/16 via 10.0.0.1", in the words of `ip route add`."""
+    words = text.split()
+    if len(words) not in (1, 3) or (len(words) == 3 and words[1] != "via"):
+        raise UsageError(f"{what} {text!r}: write it like '10.1.0.0/16 via 10.0.0.1', or '10.1.0.0/16' for a neighbour's")
+    destination, plen = (0, 0) if words[0] == "default" else parse_address(words[0], what)
+    if destination & 0xFFFFFFFF >> plen:
+        network = format_address(destination & ~(0xFFFFFFFF >> plen))
+        raise UsageError(f"{what} {text!r}: {words[0]} is not the first address of its network: write {network}/{plen}")
+    return destination, plen, parse_address(words[2], f"{what} ... via")[0] if len(words) == 3 else 0
+
+
 def format_address(addr: int) -> str:
     return f"{addr >> 24}.{addr >> 16 & 255}.{addr >> 8 & 255}.{addr & 255}"
 

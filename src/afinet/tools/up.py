@@ -11,7 +11,7 @@ from __future__ import annotations
 import marshal
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from afinet.kernel.time import NSEC_PER_SEC
 
@@ -47,14 +47,14 @@ def launch(
     import subprocess
 
     from afinet.runner import hostio
-    from afinet.sim.units import UsageError, parse_address
+    from afinet.sim.units import UsageError, parse_address, parse_route
 
     if sys.platform != "linux":
-        raise UpError(f"TUN and TAP devices are Linux's: on {sys.platform} give tun_newlink an I/O object of your own")
+        raise UpError(f"TUN and TAP devices are Linux's: on {sys.platform} see afinet.aio.Machine(io=QueueIO())")
     program = python_command(command)
     try:
         local, plen = parse_address(address, "--address")
-        parsed_routes = [parse_route(r) for r in routes]
+        parsed_routes = [parse_route(r, "--route") for r in routes]
         via = parse_address(gateway, "--gateway")[0] if gateway else 0
     except UsageError as e:
         raise UpError(str(e)) from None
@@ -62,22 +62,14 @@ def launch(
         raise UpError(f"--address {address}: write it with the length of its prefix, like {address}/24")
     if mtu is not None and not 68 <= mtu <= 65535:
         raise UpError(f"--mtu {mtu}: from 68 to 65535")
-    io, created = hostio.open_tun(name, tap)
-    try:
-        if created:
-            configure_new(io.name, local, plen, via, mtu)
-        elif host_has(local, io.name):
-            raise UpError(f"{address} is an address of {io.name} on this host already: choose another one of its subnet")
-        elif not hostio.device_is_up(io.name):
-            raise UpError(f"{io.name} is down: ip link set {io.name} up")
-    except BaseException:
-        io.close()
-        raise
+    if pcap not in (None, "-"):
+        _check_writable(pcap)
+    io = hostio.open_for(name, tap, local, plen, via, mtu)
     request = {
         "path": search_path(program),
         "fd": io.fd,
         "address": (local, plen),
-        "mtu": mtu if mtu is not None else hostio.device_mtu(io.name),
+        "mtu": mtu if mtu is not None else io.mtu(),
         "routes": parsed_routes,
         "gateway": via,
         "pcap": pcap,
@@ -134,67 +126,11 @@ def _is_python_script(path: str) -> bool:
     return line.startswith(b"#!") and b"python" in line
 
 
-def parse_route(text: str) -> tuple[int, int, int]:
-    """(destination, prefix length, gateway or 0) of "10.0.0.0/8 via 192.168.0.1", in the words of `ip route add`."""
-    from afinet.sim.units import UsageError, parse_address
-
-    words = text.split()
-    if len(words) not in (1, 3) or (len(words) == 3 and words[1] != "via"):
-        raise UsageError(f"--route {text!r}: write it like '10.1.0.0/16 via 10.0.0.1', or '10.1.0.0/16' for a neighbour's")
-    destination, plen = (0, 0) if words[0] == "default" else parse_address(words[0], "--route")
-    return destination, plen, parse_address(words[2], "--route ... via")[0] if len(words) == 3 else 0
-
-
-def host_address(local: int, plen: int, gateway: int) -> int:
-    """The host's own address on a device made for `local`/`plen`: the gateway if it is of that subnet, else the first other one; 0
-    where there is no room."""
-    if plen >= 31:
-        return local ^ 1 if plen == 31 else 0
-    mask = (0xFFFFFFFF << (32 - plen)) & 0xFFFFFFFF
-    if gateway and gateway & mask == local & mask and gateway != local:
-        return gateway
-    first = (local & mask) + 1
-    return first if first != local else first + 1
-
-
-def configure_new(name: str, local: int, plen: int, gateway: int, mtu: int | None) -> None:
-    """Give the host's end its address and bring it up."""
+def _check_writable(path: str) -> None:
     try:
-        from pyroute2 import IPRoute
-        from pyroute2.netlink.exceptions import NetlinkError
-    except ImportError:
-        raise UpError(
-            f"{name} is new, and to configure it takes pyroute2: pip install 'afinet[tun]', or make {name} yourself first"
-        ) from None
-    from afinet.sim.units import format_address
-
-    peer = host_address(local, plen, gateway)
-    try:
-        with IPRoute() as ipr:
-            index = ipr.link_lookup(ifname=name)[0]
-            if mtu is not None:
-                ipr.link("set", index=index, mtu=mtu)
-            if peer:
-                ipr.addr("add", index=index, address=format_address(peer), prefixlen=plen)
-            ipr.link("set", index=index, state="up")
-            if not peer:
-                ipr.route("add", dst=f"{format_address(local)}/32", oif=index)
-    except NetlinkError as e:
-        raise UpError(f"{name}: the host refused the address {format_address(peer or local)}/{plen}: {e}: choose another") from None
-
-
-def host_has(address: int, name: str) -> bool:
-    """Whether the device's own address on the host is `address`."""
-    import fcntl
-    import socket
-    import struct
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        try:
-            answer = fcntl.ioctl(s, 0x8915, struct.pack("256s", name.encode()))  # SIOCGIFADDR
-        except OSError:
-            return False
-    return int.from_bytes(answer[20:24], "big") == address
+        open(path, "ab").close()
+    except OSError as e:
+        raise UpError(f"--pcap {path}: {e.strerror}: give a file that can be written, or - for standard output") from None
 
 
 def search_path(program: list[str]) -> list[str]:
@@ -213,10 +149,11 @@ def search_path(program: list[str]) -> list[str]:
 
 
 def main(request: dict[str, Any]) -> None:
-    from afinet.runner.threaded import LINGER_LIMIT, ThreadedRunner
+    from afinet.runner.linger import LINGER_LIMIT
+    from afinet.runner.threaded import ThreadedRunner
     from afinet.stdlib.realtime import end_by_signal, install_realtime
 
-    kernel, dev = boot(request)
+    kernel, dev = start(request)
     runner = ThreadedRunner(kernel)
     capture = None
     if request["pcap"]:
@@ -267,46 +204,32 @@ def main(request: dict[str, Any]) -> None:
     run_program(request["program"])
 
 
-def boot(request: dict[str, Any]) -> tuple[Any, Any]:
-    """(Kernel, device): the machine, its addresses and routes. Numbers and ports come from the host's own chance."""
+def start(request: dict[str, Any]) -> tuple[Any, Any]:
+    """(Kernel, device): the machine, its address and its routes."""
     import resource
 
-    from afinet.drivers.tun import tun_newlink
-    from afinet.init.main import start_kernel
-    from afinet.net.core.dev import dev_open
     from afinet.net.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_RXCSUM
-    from afinet.net.ipv4.devinet import inet_addr_add
-    from afinet.net.ipv4.fib_frontend import ip_route_add
-    from afinet.runner import hostio, real
-    from afinet.sim.units import format_address
+    from afinet.runner import hostio
+    from afinet.runner.boot import SetUpError, boot, configure, plug
 
-    kernel = start_kernel(real._socket.gethostname(), os.urandom(32))
-    net = kernel.init_net
-    assert net is not None and net.loopback_dev is not None and kernel.init_task is not None
-    kernel.init_task.rlimit_nofile = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    dev_open(net.loopback_dev)
     io = hostio.adopt_tun(request["fd"], request["offload"])
-    dev = tun_newlink(net, io.name, io, io.tap, io.vnet_hdr_sz, io.tso, request["mtu"], io.uso)
-    if not request["offload"]:
-        dev.features &= ~(NETIF_F_HW_CSUM | NETIF_F_RXCSUM)  # ethtool -K: tx off, rx off; tso is by what the host was told
-    dev_open(dev)
-    local, plen = request["address"]
-    broadcast = local | 0xFFFFFFFF >> plen if plen < 31 else 0
-    err = inet_addr_add(dev, local, plen, broadcast=broadcast)
-    if err:
-        _fail(f"--address {format_address(local)}/{plen}: not an address for a device ({os.strerror(-err)})")
     routes = list(request["routes"])
     if request["gateway"]:
         routes.append((0, 0, request["gateway"]))
-    for destination, length, via in routes:
-        err = ip_route_add(net, destination, length, via, dev.name, onlink=plen == 32)
-        if err:
-            way = f"via {format_address(via)}" if via else f"on {dev.name}"
-            _fail(f"no route to {format_address(destination)}/{length} {way}: {os.strerror(-err)}: is that a neighbour's address?")
+    kernel, net = boot()
+    assert kernel.init_task is not None
+    kernel.init_task.rlimit_nofile = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    try:
+        dev = plug(net, io.name, io, io.tap, request["mtu"], io.vnet_hdr_sz, io.tso, io.uso)
+        if not request["offload"]:
+            dev.features &= ~(NETIF_F_HW_CSUM | NETIF_F_RXCSUM)  # ethtool -K: tx off, rx off; tso is by what the host was told
+        configure(dev, request["address"][0], request["address"][1], routes)
+    except SetUpError as e:
+        _fail(str(e))
     return kernel, dev
 
 
-def _fail(text: str) -> None:
+def _fail(text: str) -> NoReturn:
     print(f"Error: {text}", file=sys.stderr)
     sys.exit(1)
 

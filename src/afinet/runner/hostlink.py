@@ -1,0 +1,150 @@
+"""What the host is asked about its devices, and told: link_info, addresses, the configuration of a device that was made (pyroute2).
+
+Always about the calling process's network namespace; /sys may show another one's. Errors are HostError: one line that names the
+remedy.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import struct
+from contextlib import closing
+
+from afinet.drivers.tun import TUN_TX_QUEUE_LEN
+from afinet.runner import real
+from afinet.runner.boot import quad
+
+os = real.os
+_socket = real._socket
+
+# linux/sockios.h, if.h
+SIOCSIFTXQLEN = 0x8943
+IFF_UP = 1
+
+# linux/if_tun.h
+IFF_TAP = 0x0002
+
+# linux/netlink.h, rtnetlink.h, if_link.h
+NLM_F_REQUEST = 1
+NLMSG_ERROR = 2
+NLA_TYPE_MASK = 0x3FFF
+RTM_GETLINK = 18
+IFLA_IFNAME = 3
+IFLA_MTU = 4
+IFLA_LINKINFO = 18
+IFLA_INFO_KIND = 1
+IFLA_INFO_DATA = 2
+IFLA_TUN_TYPE = 3
+IFLA_TUN_MULTI_QUEUE = 7
+IFLA_TUN_NUM_QUEUES = 8
+
+IFREQ_INT = struct.Struct("16si20x")
+IFNAMSIZ = 16
+
+
+class HostError(Exception):
+    """What the host would not do. One line, which names the remedy."""
+
+
+def ifreq_name(name: str) -> bytes:
+    raw = os.fsencode(name)
+    if not 0 < len(raw) < IFNAMSIZ or b"/" in raw or raw in (b".", b".."):
+        raise HostError(f"{name!r} is no name for a network device: up to 15 bytes, without '/'")
+    return raw
+
+
+class LinkInfo:
+    """What the host's kernel tells of a device. `kind` is the kind of link, "tun" for TUN and TAP, "" for hardware."""
+
+    def __init__(self, kind: str, flags: int, mtu: int, data: dict[int, bytes]) -> None:
+        self.kind = kind
+        self.up = flags & IFF_UP != 0
+        self.mtu = mtu
+        self.tap = data.get(IFLA_TUN_TYPE, b"\0")[0] == IFF_TAP
+        self.multi_queue = data.get(IFLA_TUN_MULTI_QUEUE, b"\0")[0] != 0
+        self.queues = int.from_bytes(data.get(IFLA_TUN_NUM_QUEUES, b""), "little")  # how many are attached, if there may be several
+
+
+def link_info(name: str) -> LinkInfo | None:
+    """`ip -d link show NAME`; None if there is no such device in the calling process's network namespace."""
+    raw = ifreq_name(name) + b"\0"
+    attribute = struct.pack("HH", 4 + len(raw), IFLA_IFNAME) + raw + bytes(-len(raw) % 4)
+    body = bytes(16) + attribute
+    with closing(_socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, 0)) as s:
+        s.send(struct.pack("IHHII", 16 + len(body), RTM_GETLINK, NLM_F_REQUEST, 1, 0) + body)
+        answer = s.recv(1 << 17)
+    _, kind, _, _, _ = struct.unpack_from("IHHII", answer)
+    if kind == NLMSG_ERROR:
+        return None
+    (flags,) = struct.unpack_from("I", answer, 16 + 8)
+    link = _attributes(answer, 32)
+    info = _attributes(link.get(IFLA_LINKINFO, b""), 0)
+    what = os.fsdecode(info.get(IFLA_INFO_KIND, b"").rstrip(b"\0"))
+    return LinkInfo(what, flags, int.from_bytes(link[IFLA_MTU], "little"), _attributes(info.get(IFLA_INFO_DATA, b""), 0))
+
+
+def _attributes(data: bytes, at: int) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("HH", data, at)
+        if length < 4:
+            break
+        found[kind & NLA_TYPE_MASK] = data[at + 4 : at + length]
+        at += length + -length % 4
+    return found
+
+
+def host_has(address: int) -> bool:
+    """Whether any device of the host has the address: only then can a socket be bound to it."""
+    with closing(_socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)) as s:
+        try:
+            s.bind((_socket.inet_ntoa(address.to_bytes(4, "big")), 0))
+        except OSError:
+            return False
+    return True
+
+
+def set_tx_queue_len(name: str, length: int = TUN_TX_QUEUE_LEN) -> bool:
+    """How many packets may wait for us to read them. False without the right to say so."""
+    with closing(_socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)) as s:
+        try:
+            fcntl.ioctl(s.fileno(), SIOCSIFTXQLEN, IFREQ_INT.pack(ifreq_name(name), length))
+        except OSError:
+            return False
+    return True
+
+
+def host_address(local: int, plen: int, gateway: int) -> int:
+    """The host's own address on a device made for `local`/`plen`: the gateway if it is of that subnet, else the first other one; 0
+    where there is no room."""
+    if plen >= 31:
+        return local ^ 1 if plen == 31 else 0
+    mask = (0xFFFFFFFF << (32 - plen)) & 0xFFFFFFFF
+    if gateway and gateway & mask == local & mask and gateway != local:
+        return gateway
+    first = (local & mask) + 1
+    return first if first != local else first + 1
+
+
+def configure_new(name: str, local: int, plen: int, gateway: int, mtu: int | None) -> None:
+    """Give the host's end its address and bring it up."""
+    try:
+        from pyroute2 import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+    except ImportError:
+        raise HostError(
+            f"{name} is new, and to configure it takes pyroute2: pip install 'afinet[tun]', or make {name} yourself first"
+        ) from None
+    peer = host_address(local, plen, gateway)
+    try:
+        with IPRoute() as ipr:
+            index = ipr.link_lookup(ifname=name)[0]
+            if mtu is not None:
+                ipr.link("set", index=index, mtu=mtu)
+            if peer:
+                ipr.addr("add", index=index, address=quad(peer), prefixlen=plen)
+            ipr.link("set", index=index, state="up")
+            if not peer:
+                ipr.route("add", dst=f"{quad(local)}/32", oif=index)
+    except NetlinkError as e:
+        raise HostError(f"{name}: the host refused {quad(peer or local)}/{plen} or MTU {mtu} ({e}): choose another") from None
