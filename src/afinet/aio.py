@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from afinet.drivers.tun import TunIO
 from afinet.init import syscalls
@@ -41,6 +42,8 @@ __all__ = ["Closed", "Datagrams", "Machine", "QueueIO", "Server", "UsageError"]
 MAX_SOCKETS = 1 << 16
 STREAM_LIMIT = 64 * 1024  # of a StreamReader, as in asyncio
 
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+D = TypeVar("D", bound=asyncio.DatagramProtocol)
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
 
 
@@ -198,8 +201,8 @@ class Machine:
         return pack_sockaddr_in(aiostreams.numeric(str(found[0][4][0])), port)
 
     async def create_connection(
-        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int, *, local_addr: Address | None = None
-    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+        self, protocol_factory: Callable[[], P], host: str, port: int, *, local_addr: Address | None = None
+    ) -> tuple[asyncio.Transport, P]:
         """As loop.create_connection: (transport, protocol) of a TCP connection."""
         runner, task = self._running()
         name = await self._name(host, port)
@@ -254,12 +257,12 @@ class Machine:
 
     async def create_datagram_endpoint(
         self,
-        protocol_factory: Callable[[], asyncio.DatagramProtocol],
+        protocol_factory: Callable[[], D],
         local_addr: Address | None = None,
         remote_addr: Address | None = None,
         *,
         allow_broadcast: bool = False,
-    ) -> tuple[asyncio.DatagramTransport, asyncio.DatagramProtocol]:
+    ) -> tuple[asyncio.DatagramTransport, D]:
         """As loop.create_datagram_endpoint."""
         sock = await self._datagrams(local_addr, remote_addr, allow_broadcast)
         protocol = protocol_factory()

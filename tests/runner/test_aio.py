@@ -566,7 +566,7 @@ def test_a_datagram_protocol() -> None:
 
 
 def test_a_full_queue_holds_the_sender_back_and_nothing_is_lost() -> None:
-    """The stack's queue takes 4 packets. The rest waits in the device's qdisc, and a sender whose buffer is full of it waits too."""
+    """The stack's queue takes 4 packets. The rest waits in the device's qdisc, and a sender whose buffer is full waits too."""
 
     async def main() -> None:
         io = aio.QueueIO(4)

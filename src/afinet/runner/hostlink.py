@@ -29,6 +29,9 @@ NLM_F_REQUEST = 1
 NLMSG_ERROR = 2
 NLA_TYPE_MASK = 0x3FFF
 RTM_GETLINK = 18
+RTM_GETROUTE = 26
+RTA_DST = 1
+RTN_LOCAL = 2
 IFLA_IFNAME = 3
 IFLA_MTU = 4
 IFLA_LINKINFO = 18
@@ -67,20 +70,24 @@ class LinkInfo:
 
 def link_info(name: str) -> LinkInfo | None:
     """`ip -d link show NAME`; None if there is no such device in the calling process's network namespace."""
-    raw = ifreq_name(name) + b"\0"
-    attribute = struct.pack("HH", 4 + len(raw), IFLA_IFNAME) + raw + bytes(-len(raw) % 4)
-    body = bytes(16) + attribute
+    answer = _netlink(RTM_GETLINK, bytes(16), IFLA_IFNAME, ifreq_name(name) + b"\0")
+    if answer is None:
+        return None
+    (flags,) = struct.unpack_from("I", answer, 8)
+    link = _attributes(answer, 16)
+    info = _attributes(link.get(IFLA_LINKINFO, b""), 0)
+    kind = os.fsdecode(info.get(IFLA_INFO_KIND, b"").rstrip(b"\0"))
+    return LinkInfo(kind, flags, int.from_bytes(link[IFLA_MTU], "little"), _attributes(info.get(IFLA_INFO_DATA, b""), 0))
+
+
+def _netlink(request: int, header: bytes, attribute: int, value: bytes) -> bytes | None:
+    """What follows the header of rtnetlink's answer to a request with one attribute; None for an error."""
+    body = header + struct.pack("HH", 4 + len(value), attribute) + value + bytes(-len(value) % 4)
     with closing(_socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, 0)) as s:
-        s.send(struct.pack("IHHII", 16 + len(body), RTM_GETLINK, NLM_F_REQUEST, 1, 0) + body)
+        s.send(struct.pack("IHHII", 16 + len(body), request, NLM_F_REQUEST, 1, 0) + body)
         answer = s.recv(1 << 17)
     _, kind, _, _, _ = struct.unpack_from("IHHII", answer)
-    if kind == NLMSG_ERROR:
-        return None
-    (flags,) = struct.unpack_from("I", answer, 16 + 8)
-    link = _attributes(answer, 32)
-    info = _attributes(link.get(IFLA_LINKINFO, b""), 0)
-    what = os.fsdecode(info.get(IFLA_INFO_KIND, b"").rstrip(b"\0"))
-    return LinkInfo(what, flags, int.from_bytes(link[IFLA_MTU], "little"), _attributes(info.get(IFLA_INFO_DATA, b""), 0))
+    return None if kind == NLMSG_ERROR else answer[16:]
 
 
 def _attributes(data: bytes, at: int) -> dict[int, bytes]:
@@ -95,13 +102,10 @@ def _attributes(data: bytes, at: int) -> dict[int, bytes]:
 
 
 def host_has(address: int) -> bool:
-    """Whether any device of the host has the address: only then can a socket be bound to it."""
-    with closing(_socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)) as s:
-        try:
-            s.bind((_socket.inet_ntoa(address.to_bytes(4, "big")), 0))
-        except OSError:
-            return False
-    return True
+    """Whether the address is one of the host's own, on any device."""
+    rtmsg = struct.pack("BBBBBBBBI", _socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, 0)
+    answer = _netlink(RTM_GETROUTE, rtmsg, RTA_DST, address.to_bytes(4, "big"))
+    return answer is not None and answer[7] == RTN_LOCAL
 
 
 def set_tx_queue_len(name: str, length: int = TUN_TX_QUEUE_LEN) -> bool:
