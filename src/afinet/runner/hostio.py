@@ -2,9 +2,9 @@
 
 `open_tun` attaches to a device of that name (TUN or TAP, persistent or not), or makes a new one, which lives as long as its
 descriptor. What a queue of a device is like, IFF_NO_PI and IFF_VNET_HDR, is its attacher's to say: each packet then has a
-virtio_net_hdr, little-endian, of 10 bytes, and the kernel is told that it may leave checksums and segmentation to us, as far as it
-knows of it (TUNSETOFFLOAD). Only IFF_MULTI_QUEUE is the device's. `adopt_tun` takes over a descriptor that somebody has attached, and goes by
-the flags that it was attached with (TUNGETIFF): bare packets too, but not those with IFF_PI's header.
+virtio_net_hdr, little-endian, of 10 bytes, and the kernel is told that it may leave checksums and segmentation to us, as far as
+it knows of it (TUNSETOFFLOAD). Only IFF_MULTI_QUEUE is the device's. `adopt_tun` takes over a descriptor that somebody has
+attached, and goes by the flags that it was attached with (TUNGETIFF): bare packets too, but not those with IFF_PI's header.
 
 A device that was made is down and has no address; `open_for` gives it one, and looks whether an existing one is fit for use.
 
