@@ -22,8 +22,9 @@ from afinet.sim.options import options
 
 MINUTES = 60 * NSEC_PER_SEC
 WAIT = 10 * MINUTES
-# tcp_orphan_retries' 8 transmissions, each at most TCP_RTO_MAX after the one before, and then FIN_WAIT_2 or TIME_WAIT.
-LONGEST = 30 * MINUTES
+# tcp_orphan_retries' 8 transmissions, each at most TCP_RTO_MAX after the one before, and then FIN_WAIT_2 or TIME_WAIT; the answer
+# to an IGMPv3 query may wait for 53 minutes (3,174.4 s, RFC 3376, 4.1.1).
+LONGEST = 60 * MINUTES
 
 
 class Watched:
