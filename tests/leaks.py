@@ -106,6 +106,8 @@ def check_kernel(kernel: Kernel, memcgs: list[MemCgroup] | None = None) -> list[
     sd = kernel.softnet_data
     if sd is not None and (sd.input_pkt_queue or sd.process_queue or sd.output_queue):
         left.append("packets or qdiscs wait for a softirq")
+    if sd is not None and sd.gro.held:
+        left.append(f"{len(sd.gro.held)} packets held back by GRO")
     hinfo = kernel.inet_hashinfo
     if hinfo is not None:
         for table, size in (
@@ -127,6 +129,8 @@ def check_kernel(kernel: Kernel, memcgs: list[MemCgroup] | None = None) -> list[
                 f"{prot.name}: memory_allocated {counts[0]}, sockets_allocated {counts[1]}, orphan_count {counts[2]}, "
                 f"inuse {prot.inuse}, memory_pressure {prot.memory_pressure}"
             )
+        if isinstance(prot, UdpTableProto) and prot.table.gro_socks:
+            left.append(f"{prot.name}: {prot.table.gro_socks} socks with UDP_GRO")
         if isinstance(prot, UdpTableProto) and (prot.table.hash or prot.table.hash2 or prot.table.hash4):
             left.append(f"{prot.name}: {len(prot.table.hash)}, {len(prot.table.hash2)}, {len(prot.table.hash4)} in its tables")
     for memcg in memcgs or []:

@@ -25,6 +25,7 @@ from afinet.net.core.netdevice import (
     NETIF_F_RXCSUM,
     NETIF_F_SG,
     NETIF_F_TSO,
+    NETIF_F_TSO_MANGLEID,
     NetDevice,
     NetDeviceOps,
 )
@@ -69,7 +70,8 @@ def loopback_setup(dev: NetDevice) -> None:
     dev.type = ARPHRD_LOOPBACK
     dev.flags = IFF_LOOPBACK
     dev.priv_flags |= IFF_NO_QUEUE
-    dev.features = NETIF_F_SG | NETIF_F_HW_CSUM | NETIF_F_RXCSUM | NETIF_F_TSO | NETIF_F_GSO_UDP_L4 | NETIF_F_LOOPBACK
+    dev.features = NETIF_F_SG | NETIF_F_HW_CSUM | NETIF_F_RXCSUM | NETIF_F_LOOPBACK
+    dev.features |= NETIF_F_TSO | NETIF_F_TSO_MANGLEID | NETIF_F_GSO_UDP_L4
 
 
 class LoopbackNetOps(PernetOperations):

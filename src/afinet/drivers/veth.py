@@ -32,6 +32,7 @@ from afinet.net.core.netdevice import (
     NETIF_F_RXCSUM,
     NETIF_F_SG,
     NETIF_F_TSO,
+    NETIF_F_TSO_MANGLEID,
     NetDevice,
     NetDeviceOps,
     dev_net,
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
     from afinet.net.core.skbuff import SkBuff
 
 VLAN_HLEN: Final = 4  # a frame may be as much longer than the MTU says
-VETH_FEATURES: Final = NETIF_F_SG | NETIF_F_HW_CSUM | NETIF_F_RXCSUM | NETIF_F_TSO | NETIF_F_GSO_UDP_L4
+VETH_FEATURES: Final = (
+    NETIF_F_SG | NETIF_F_HW_CSUM | NETIF_F_RXCSUM | NETIF_F_TSO | NETIF_F_TSO_MANGLEID | NETIF_F_GSO_UDP_L4
+)  # fmt: skip
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

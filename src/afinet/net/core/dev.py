@@ -46,11 +46,13 @@ from afinet.net.core.netdevice import (
     NETIF_F_GSO_UDP_L4,
     NETIF_F_HW_CSUM,
     NETIF_F_TSO,
+    NETIF_F_TSO_MANGLEID,
     dev_net,
 )
 from afinet.net.core.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_PARTIAL,
+    SKB_GSO_TCP_FIXEDID,
     SKB_GSO_TCPV4,
     SKB_GSO_UDP_L4,
     SkBuff,
@@ -402,7 +404,7 @@ def dev_queue_xmit_nit(kernel: Kernel, skb: SkBuff, dev: NetDevice) -> None:
 def validate_xmit_skb(skb: SkBuff, dev: NetDevice) -> SkBuff | None:
     """Do in software what the device cannot: segmentation, checksums. Packets linked through `next`; None: dropped and counted."""
     features = dev.features
-    if skb.gso_size and not gso_ok(skb, features):
+    if skb.gso_size and not gso_ok(skb, dev, features):
         net = dev_net(dev)
         err, segs = gso.skb_gso_segment(net.kernel, skb)
         if err:
@@ -425,9 +427,11 @@ def validate_xmit_skb(skb: SkBuff, dev: NetDevice) -> SkBuff | None:
     return skb
 
 
-def gso_ok(skb: SkBuff, features: int) -> bool:
-    """netif_needs_gso, the other way round: the device cuts this packet itself."""
-    if not features & NETIF_F_HW_CSUM:
+def gso_ok(skb: SkBuff, dev: NetDevice, features: int) -> bool:
+    """netif_needs_gso, the other way round: the device cuts this packet itself. With its link header, it must not be too long."""
+    if not features & NETIF_F_HW_CSUM or skb.len >= dev.gso_max_size or skb.gso_segs > dev.gso_max_segs:
+        return False
+    if skb.gso_type & SKB_GSO_TCP_FIXEDID and not features & NETIF_F_TSO_MANGLEID:
         return False
     if skb.gso_type & SKB_GSO_TCPV4:
         return features & NETIF_F_TSO != 0

@@ -32,6 +32,7 @@ NETIF_F_GSO_UDP_L4: Final = 1 << 3
 NETIF_F_GRO: Final = 1 << 4
 NETIF_F_RXCSUM: Final = 1 << 5
 NETIF_F_LOOPBACK: Final = 1 << 6
+NETIF_F_TSO_MANGLEID: Final = 1 << 7  # packets that are cut may have the same identification
 
 # Bits of `priv_flags`.
 IFF_NO_QUEUE: Final = 1 << 0  # a virtual device that never refuses a packet: no qdisc by default

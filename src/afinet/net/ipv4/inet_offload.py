@@ -189,4 +189,4 @@ def inet_gro_complete(flow: NapiGroCb, transport: bytes, csum_offset: int, gso_t
     skb.ip_summed = CHECKSUM_PARTIAL
     skb.csum_start = th
     skb.csum_offset = csum_offset
-    skb.gso_type = gso_type
+    skb.gso_type = gso_type | SKB_GSO_TCP_FIXEDID if flow.ip_fixedid else gso_type

@@ -704,6 +704,7 @@ class InetCork:
 
     __slots__ = (
         "addr",
+        "corked",
         "dst",
         "fl4",
         "fragsize",
@@ -726,6 +727,7 @@ class InetCork:
         self.fl4: Flowi4 = fl4
         self.dst: DstEntry = rt
         self.fragsize: int = fragsize
+        self.corked: bool = False  # more may come
         self.opt: IpOptions | None = ipc.opt
         self.addr: int = ipc.addr
         self.ttl: int = ipc.ttl
@@ -745,7 +747,7 @@ class InetCork:
 class IpHeaderPlan:
     """What ip_send_skb needs to put the IP header before a datagram, when the transport header is there. In `skb.cb`."""
 
-    __slots__ = ("addr", "daddr", "df", "fragsize", "gso_size", "hlen", "opt", "protocol", "saddr", "sk", "tos", "ttl")
+    __slots__ = ("addr", "daddr", "df", "fragsize", "gso_size", "hlen", "opt", "partial", "protocol", "saddr", "sk", "tos", "ttl")
 
     def __init__(self, sk: InetSock, saddr: int, daddr: int) -> None:
         self.sk: InetSock = sk
@@ -755,6 +757,7 @@ class IpHeaderPlan:
         self.hlen: int = 20
         self.fragsize: int = 0
         self.gso_size: int = 0  # the transport may make this a super-packet
+        self.partial: bool = True  # the device may fill in the checksum
         self.tos: int = 0
         self.ttl: int = 0
         self.protocol: int = 0
@@ -765,7 +768,8 @@ class IpHeaderPlan:
 def ip_setup_cork(sk: InetSock, fl4: Flowi4, ipc: IpcmCookie, rt: Rtable) -> int:
     """Begin a corked datagram on `sk`. 0, or -ENETUNREACH for a device that carries no IPv4."""
     err, cork = ip_new_cork(sk, fl4, ipc, rt)
-    if err == 0:
+    if cork is not None:
+        cork.corked = True
         sk.cork = cork
     return err
 
@@ -859,6 +863,8 @@ def __ip_make_skb(sk: InetSock, cork: InetCork) -> SkBuff:
         plan.hlen += opt.optlen
     plan.fragsize = cork.fragsize
     plan.gso_size = cork.gso_size
+    # As in Linux, which sums the pieces of a corked datagram as it copies them.
+    plan.partial = not cork.corked or cork.gso_size > 0
     total = cork.length + plan.hlen
     pmtudisc = sk.pmtudisc
     if (

@@ -130,7 +130,7 @@ class TcpGroCb(NapiGroCb):
         saddr, daddr, _ = be.unpack_u32x3(head, skb.data + 12)
         check = csum_fold(csum_tcpudp_nofold(saddr, daddr, skb.len - 20, IPPROTO_TCP, 0)) ^ 0xFFFF
         header = head[th : th + tcp.TCP_DOFF_FLAGS] + be.put_u32(self.word) + be.put_u16(check)
-        inet_gro_complete(self, header, tcp.TCP_CHECK, SKB_GSO_TCPV4 | (SKB_GSO_TCP_FIXEDID if self.ip_fixedid else 0))
+        inet_gro_complete(self, header, tcp.TCP_CHECK, SKB_GSO_TCPV4)
 
 
 def tcp4_gro_receive(node: GroNode, skb: SkBuff, th: int, traits: int, id: int) -> bool:

@@ -358,7 +358,7 @@ def udp_send_skb(sk: UdpSock, skb: SkBuff, fl4: Flowi4) -> int:
             return err
     if sk.sk_no_check_tx:
         skb_push(skb, be.pack_udp(sport, dport, length, 0))
-    elif skb.gso_size or (dst.dev.features & NETIF_F_HW_CSUM and length + 20 <= dst.mtu()):
+    elif skb.gso_size or (plan.partial and dst.dev.features & NETIF_F_HW_CSUM and length + 20 <= dst.mtu()):
         # udp4_hwcsum: the field holds the pseudo-header's sum, who needs the rest adds it.
         pseudo = checksum.csum_fold(checksum.csum_tcpudp_nofold(fl4.saddr, fl4.daddr, length, IPPROTO_UDP, 0)) ^ 0xFFFF
         skb_push(skb, be.pack_udp(sport, dport, length, pseudo))
