@@ -90,12 +90,6 @@ REFUSED = {
 }
 
 
-# Not there yet: wholly refused until they answer as Linux does.
-NOT_YET = {
-    (SOL_IP, 23): "IP_CHECKSUM",
-}
-
-
 def option_of(name: str) -> tuple[int, int]:
     """(level, number) of a case."""
     words = name.split()

@@ -5,7 +5,9 @@ Times lose their value (programs.show_control); who is told what, when, with whi
 
 from __future__ import annotations
 
-from tests.parity.programs import MSG_DONTWAIT, MSG_ERRQUEUE, MSG_PEEK, Program, cmsg, i32, icmp, sa
+import struct
+
+from tests.parity.programs import MSG_DONTWAIT, MSG_ERRQUEUE, MSG_PEEK, Program, cmsg, i32, icmp, iphdr, sa
 
 LO, V0, V1 = "127.0.0.1", "10.9.0.1", "10.9.0.2"
 SOL_SOCKET, SOL_IP = 1, 0
@@ -16,6 +18,10 @@ TX_SOFTWARE, RX_SOFTWARE, SOFTWARE, OPT_ID, TX_SCHED, TX_ACK = 1 << 1, 1 << 3, 1
 OPT_CMSG, OPT_TSONLY, OPT_ID_TCP, OPT_RX_FILTER = 1 << 10, 1 << 11, 1 << 16, 1 << 17
 ECHO = icmp(8, 0, 0x1234, 1, b"payload")
 PAYLOAD = {"udp": b"payload", "ping": ECHO, "rawicmp": ECHO, "raw253": b"payload"}
+
+
+# Linux turns the stamping of received packets on from a work queue, a moment after it is asked to.
+PATIENCE: Program = [("socket", "w", "udp"), *[("recv", "w", 0, MSG_DONTWAIT)] * 3]
 
 
 def on(slot: str, level: int, name: int, value: int = 1) -> tuple[object, ...]:
@@ -198,6 +204,7 @@ def receiving() -> dict[str, Program]:
                 ("socket", "r", kind),
                 ("bind", "r", sa(LO, 5002)),
                 *[on("r", SOL_SOCKET, name, value) for name, value in options],
+                *PATIENCE,
                 ("socket", "s", kind),
                 ("send", "s", data, 0, sa(LO, 5002)),
                 ("recv", "r", 0, MSG_DONTWAIT, 300),
@@ -222,6 +229,7 @@ def received_streams() -> dict[str, Program]:
             ("setsockopt", "s", SOL_SOCKET, 2, i32(1)),
             ("bind", "s", sa(LO, 6050)),
             *[on("s", SOL_SOCKET, name, value) for name, value in options],
+            *PATIENCE,
             ("connect", "s", sa(LO, 6050)),
             ("poll", "s"),
             ("send", "s", b"hello", 0x4000),
@@ -237,5 +245,60 @@ def received_streams() -> dict[str, Program]:
     return programs
 
 
+def extension(version: int = 2, objects: bytes = b"", check: int | None = None) -> bytes:
+    """RFC 4884's extension structure, with its checksum unless another is given."""
+    head = bytes([version << 4, 0])
+    if check is None:
+        words = head + b"\0\0" + objects
+        words += bytes(len(words) % 2)
+        total = sum(struct.unpack(f"!{len(words) // 2}H", words))
+        while total >> 16:
+            total = (total & 0xFFFF) + (total >> 16)
+        check = total ^ 0xFFFF
+    return head + struct.pack("!H", check) + objects
+
+
+def extended_errors() -> dict[str, Program]:
+    """ICMP errors with RFC 4884 extensions about a datagram of 10.9.0.1:5001, told by IP_RECVERR_RFC4884."""
+    quoted = iphdr(V0, V1, 17, struct.pack("!HHHH", 5001, 5002, 208, 0) + bytes(range(200)))
+    mpls = struct.pack("!HBB", 8, 1, 1) + b"\0\1\2\3"
+    cases = {
+        "none": (3, 1, 0, quoted[:28], b""),
+        "plain 128": (3, 1, 32, quoted[:128], extension(objects=mpls)),
+        "time exceeded": (11, 0, 32, quoted[:128], extension(objects=mpls)),
+        "parameter problem": (12, 0, 32, quoted[:128], extension(objects=mpls)),
+        "source quench": (4, 0, 32, quoted[:128], extension(objects=mpls)),
+        "140 bytes": (3, 1, 35, quoted[:140], extension(objects=mpls)),
+        "too short a datagram": (3, 1, 31, quoted[:124], extension(objects=mpls)),
+        "length beyond": (3, 1, 40, quoted[:128], extension(objects=mpls)),
+        "only a header": (3, 1, 32, quoted[:128], extension()),
+        "no checksum": (3, 1, 32, quoted[:128], extension(objects=mpls, check=0)),
+        "bad checksum": (3, 1, 32, quoted[:128], extension(objects=mpls, check=0x1234)),
+        "another version": (3, 1, 32, quoted[:128], extension(version=1, objects=mpls, check=0x1234)),
+        "two objects": (3, 1, 32, quoted[:128], extension(objects=mpls * 2)),
+        "object too short": (3, 1, 32, quoted[:128], extension(objects=struct.pack("!HBB", 3, 1, 1))),
+        "object beyond": (3, 1, 32, quoted[:128], extension(objects=struct.pack("!HBB", 20, 1, 1))),
+        "half an object": (3, 1, 32, quoted[:128], extension(objects=b"\0\1")),
+        "header cut": (3, 1, 32, quoted[:128], b"\x20\0"),
+    }
+    programs: dict[str, Program] = {}
+    for label, (type, code, words, datagram, ext) in cases.items():
+        for asked in (1, 0):
+            programs[f"rfc4884 {label}, asked {asked}"] = [
+                ("socket", "s", "udp"),
+                ("bind", "s", sa(V0, 5001)),
+                # The two ends learn of each other first.
+                ("send", "s", b"x", 0, sa(V1, 5002)),
+                on("s", SOL_IP, IP_RECVERR),
+                ("recv", "s", 0, MSG_ERRQUEUE | MSG_DONTWAIT, 300),
+                on("s", SOL_IP, 26, asked),  # IP_RECVERR_RFC4884
+                ("socket", "r", "rawicmp", 1),
+                ("send", "r", icmp(type, code, words, 0, datagram + ext), 0, sa(V0)),
+                ("recv", "s", 200, MSG_ERRQUEUE | MSG_DONTWAIT, 300),
+                ("getsockopt", "s", SOL_SOCKET, 4, 4),
+            ]
+    return programs
+
+
 def all_programs() -> dict[str, Program]:
-    return {**sending(), **streams(), **receiving(), **received_streams()}
+    return {**sending(), **streams(), **receiving(), **received_streams(), **extended_errors()}

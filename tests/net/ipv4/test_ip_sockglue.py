@@ -50,6 +50,7 @@ from afinet.uapi.socket import (
     SOCK_STREAM,
     SOL_SOCKET,
 )
+from tests.net.ipv4 import dgramhost
 from tests.net.ipv4.iphost import FAR, ME, PEER, PROTO, Host, addr, packet
 
 
@@ -502,3 +503,43 @@ def test_a_long_payload_is_truncated() -> None:
     n, msg = recv_error(sk, 50)
     assert n == 50
     assert msg.msg_flags == MSG_ERRQUEUE | MSG_TRUNC
+
+
+# -- IP_CHECKSUM -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_payloads_checksum_is_told_where_this_host_summed_it() -> None:
+    """IP_CHECKSUM, with the values that Linux 6.18 gave for the same packets: not for what a device vouched for, nor for what was
+    summed while it was copied."""
+    h = dgramhost.Hosts()
+    # Non-blocking: poll() would sum, too, for one who may block.
+    rx = h.socket(1, AF_INET, SOCK_DGRAM | 0x800, 0)
+    assert h.bind(rx, dgramhost.sa(dgramhost.B, 5000)) == 0
+    assert h.setsockopt(rx, 0, in_.IP_CHECKSUM, i32(1)) == 0
+
+    def told(size: int, room: int, flags: int = 0) -> int | None:
+        data = bytes((i * 7 + 1) & 255 for i in range(size))
+        h.inject(dgramhost.udp_packet(dgramhost.A, dgramhost.B, 6000, 5000, data))
+        control = h.recvmsg(rx, room, 0x40 | flags, 100)[3]
+        if flags:
+            h.recv(rx)
+        cmsgs = parse_cmsgs(control)
+        return int.from_bytes(cmsgs[0][2], "little") if cmsgs else None
+
+    assert [told(n, 2000) for n in (1, 5, 40, 68)] == [0x0001, 0x1E2D, 0x0D81, 0xCDDF]
+    assert [told(n, 2000, 2) for n in (1, 5)] == [0x0001, 0x1E2D]
+    assert [told(n, 2000) for n in (69, 100, 1000)] == [None] * 3, "summed as it was copied"
+    assert [told(n, 3) for n in (69, 100, 1000)] == [0xCEBC, 0xA546, 0xDD2E], "summed before it was cut"
+    assert told(69, 2000, 2) is None, "a peek keeps nothing"
+    # What is peeked at further on: the rest.
+    h.setsockopt(rx, 1, 42, i32(0))  # SO_PEEK_OFF
+    h.inject(dgramhost.udp_packet(dgramhost.A, dgramhost.B, 6000, 5000, b"abcdefgh"))
+    sums = []
+    for _ in range(2):
+        (cmsg,) = parse_cmsgs(h.recvmsg(rx, 3, 0x42, 100)[3]) or []
+        sums.append(int.from_bytes(cmsg[2], "little"))
+    assert sums == [0x9591, 0x32CD]
+    # From this machine itself: nobody summed it.
+    h.recv(rx)
+    h.send(h.udp(0), b"abc", dgramhost.sa(dgramhost.B, 5000))
+    assert h.recvmsg(rx, 10, 0x40, 100)[3] == b""

@@ -35,6 +35,7 @@ from afinet.net.core.skbuff import (
     skb_pieces,
     skb_pieces_from,
     skb_pull,
+    skb_tobytes,
     skb_truesize,
 )
 from afinet.net.ipv4 import devinet, fib_frontend, ip_options, ip_output, ping, raw, route
@@ -50,6 +51,7 @@ from afinet.uapi.errno import (
     ENOPROTOOPT,
     EOPNOTSUPP,
 )
+from afinet.uapi.errqueue import SO_EE_RFC4884_FLAG_INVALID
 from afinet.uapi.icmp import (
     ICMP_ADDRESS,
     ICMP_ADDRESSREPLY,
@@ -96,6 +98,7 @@ if TYPE_CHECKING:
 ICMP_EXT_ECHO: Final = 42
 ICMP_EXT_ECHOREPLY: Final = 43
 ICMP_HLEN: Final = 8
+ICMP_EXT_HLEN: Final = 4  # of RFC 4884's extension structure, and of each object in it
 # RFC 1812, 4.3.2.3: as much of the offending datagram as fits into this.
 ICMP_ERROR_MAX: Final = 576
 
@@ -302,6 +305,40 @@ def icmp_err(skb: SkBuff, info: int) -> int:
     elif type == ICMP_REDIRECT:
         route.ipv4_redirect(skb, net, 0, IPPROTO_ICMP)
     return 0
+
+
+def ipv4_icmp_error_rfc4884(skb: SkBuff, th: int) -> int:
+    """struct sock_ee_data_rfc4884 as a number: where, counted from `data`, the extensions of the ICMP error at `th` begin, and
+    whether they are malformed; 0 for none. `data` is at the quoted payload that the program gets to see."""
+    if skb.head[th] not in (ICMP_DEST_UNREACH, ICMP_TIME_EXCEEDED, ICMP_PARAMETERPROB):
+        return 0
+    hlen = skb.data - th - ICMP_HLEN
+    off = skb.head[th + 5] * 4
+    # The quoted datagram is padded to 128 bytes at least.
+    if off < 128 or off < hlen:
+        return 0
+    off -= hlen
+    if off + ICMP_EXT_HLEN > skb.len:
+        return 0
+    valid = ip_icmp_error_rfc4884_validate(skb_tobytes(skb, off))
+    return off if valid else off | SO_EE_RFC4884_FLAG_INVALID << 16
+
+
+def ip_icmp_error_rfc4884_validate(ext: bytes) -> bool:
+    """Whether the checksum of an extension structure is right and its objects fill it. Other versions are not looked into."""
+    if ext[0] >> 4 != 2:
+        return True
+    if (ext[2] or ext[3]) and csum_fold(csum_partial(ext, 0, len(ext), 0)):
+        return False
+    at = ICMP_EXT_HLEN
+    while at < len(ext):
+        if at + ICMP_EXT_HLEN > len(ext):
+            return False
+        length = be.get_u16(ext, at)
+        at += length
+        if length < ICMP_EXT_HLEN or at > len(ext):
+            return False
+    return True
 
 
 # -- answering -------------------------------------------------------------------------------------------------------------

@@ -4,8 +4,7 @@ Options: ip_setsockopt and ip_getsockopt, values and errors as ip(7) and Linux 6
 what a sending call asks for, ip_cmsg_recv_offset writes what a receiver asked to be told. Errors: ip_icmp_error (from the
 protocols' err_handler) and ip_local_error (from ip_output) queue them, ip_recv_error is MSG_ERRQUEUE.
 
-Left out, and answered -ENOPROTOOPT: multicast routing, xfrm policies, IP_CHECKSUM. Source filters cannot be read back (-EINVAL).
-RFC 4884 extensions of received errors are not parsed.
+Left out, and answered -ENOPROTOOPT: multicast routing, xfrm policies. Source filters cannot be read back (-EINVAL).
 """
 
 from __future__ import annotations
@@ -17,19 +16,22 @@ from afinet.net.core import datagram, timestamping
 from afinet.net.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, SKB_DROP_REASON_QUEUE_PURGE
 from afinet.net.core.scm import put_cmsg
 from afinet.net.core.skbuff import (
+    CHECKSUM_COMPLETE,
     alloc_skb,
     consume_skb,
     kfree_skb_reason,
     pskb_may_pull,
     skb_clone,
+    skb_pieces,
     skb_pull,
     skb_queue_purge,
 )
 from afinet.net.core.sock import lock_sock, release_sock, sk_dst_reset
 from afinet.net.core.sockopt import sk_set_prio_allowed
-from afinet.net.ipv4 import devinet, fib_frontend, igmp_sock, ip_options, rtable, tcp_fragment
+from afinet.net.ipv4 import devinet, fib_frontend, icmp, igmp_sock, ip_options, rtable, tcp_fragment
 from afinet.net.ipv4.inet_sock import (
     INET_FLAGS_BIND_ADDRESS_NO_PORT,
+    INET_FLAGS_CHECKSUM,
     INET_FLAGS_FREEBIND,
     INET_FLAGS_HDRINCL,
     INET_FLAGS_IS_ICSK,
@@ -74,6 +76,7 @@ from afinet.uapi.in_ import (
     IP_ADD_SOURCE_MEMBERSHIP,
     IP_BIND_ADDRESS_NO_PORT,
     IP_BLOCK_SOURCE,
+    IP_CHECKSUM,
     IP_DROP_MEMBERSHIP,
     IP_DROP_SOURCE_MEMBERSHIP,
     IP_FREEBIND,
@@ -131,6 +134,7 @@ from afinet.uapi.sockaddr import (
     pack_in_pktinfo,
     pack_s32,
     pack_sockaddr_in,
+    pack_u32,
     parse_cmsgs,
     sa_family,
     unpack_in_pktinfo,
@@ -152,7 +156,7 @@ from afinet.uapi.socket import (
     SOL_SOCKET,
 )
 from afinet.uapi.tcp import TCP_CLOSE, TCP_LISTEN
-from afinet.wire import be, ip
+from afinet.wire import be, checksum, ip
 
 if TYPE_CHECKING:
     from afinet.net.core.skbuff import SkBuff
@@ -203,6 +207,7 @@ _FLAG_OPTIONS: Final[dict[int, int]] = {
     IP_TRANSPARENT: INET_FLAGS_TRANSPARENT,
     IP_NODEFRAG: INET_FLAGS_NODEFRAG,
     IP_BIND_ADDRESS_NO_PORT: INET_FLAGS_BIND_ADDRESS_NO_PORT,
+    IP_CHECKSUM: INET_FLAGS_CHECKSUM,
 }
 
 
@@ -362,8 +367,20 @@ def ip_cmsg_recv_offset(msg: MsgHdr, sk: InetSock, skb: SkBuff, tlen: int, offse
         if th + 4 <= skb.tail:
             addr = pack_sockaddr_in(be.get_u32(head, nh + ip.IP_DADDR), be.get_u16(head, th + 2))
             put_cmsg(msg, SOL_IP, IP_ORIGDSTADDR, addr)
+    if flags >> INET_FLAGS_CHECKSUM & 1 and skb.ip_summed == CHECKSUM_COMPLETE:
+        put_cmsg(msg, SOL_IP, IP_CHECKSUM, pack_u32(payload_csum(skb, offset)))
     if flags >> INET_FLAGS_RECVFRAGSIZE & 1 and skb.frag_max_size:
         put_cmsg(msg, SOL_IP, IP_RECVFRAGSIZE, pack_s32(skb.frag_max_size))
+
+
+def payload_csum(skb: SkBuff, offset: int) -> int:
+    """ip_cmsg_recv_checksum: the ones' complement sum of the payload from `offset` on, as little-endian machines have it. Linux's is
+    not folded: equal modulo 0xffff."""
+    sum = checksum.csum_pieces(skb_pieces(skb, 0, skb.len), 0)
+    if offset:
+        sum += checksum.csum_fold(checksum.csum_pieces(skb_pieces(skb, 0, offset), 0))  # less what was peeked at before
+    folded = checksum.csum_fold(sum) ^ 0xFFFF
+    return (folded & 0xFF) << 8 | folded >> 8
 
 
 def ip_cmsg_recv_pktinfo(msg: MsgHdr, sk: InetSock, skb: SkBuff) -> None:
@@ -410,6 +427,8 @@ def ip_icmp_error(sk: InetSock, skb: SkBuff, err: int, port: int, info: int, pay
     n = payload - skb.data
     if n <= skb.len and pskb_may_pull(clone, n):
         skb_pull(clone, n)
+        if inet_test_bit(sk, INET_FLAGS_RECVERR_RFC4884):
+            serr.ee_data = icmp.ipv4_icmp_error_rfc4884(clone, th)
         clone.transport_header = clone.data
         if datagram.sock_queue_err_skb(sk, clone) == 0:
             return

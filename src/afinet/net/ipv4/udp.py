@@ -44,6 +44,7 @@ from afinet.net.core.net_namespace import Net
 from afinet.net.core.netdevice import NETIF_F_HW_CSUM, dev_net
 from afinet.net.core.scm import put_cmsg
 from afinet.net.core.skbuff import (
+    CHECKSUM_COMPLETE,
     CHECKSUM_NONE,
     CHECKSUM_PARTIAL,
     CHECKSUM_UNNECESSARY,
@@ -459,7 +460,7 @@ def udp_lib_checksum_complete(skb: SkBuff) -> bool:
     total = checksum.csum_pieces(skb_pieces(skb, -back, ulen), 0)
     if checksum.csum_tcpudp_magic(saddr, daddr, ulen, IPPROTO_UDP, total):
         return True
-    skb.ip_summed = CHECKSUM_UNNECESSARY
+    skb.ip_summed = CHECKSUM_COMPLETE  # the sum is known, for IP_CHECKSUM
     return False
 
 
@@ -707,7 +708,14 @@ def udp_recvmsg(sk: UdpSock, msg: MsgHdr, size: int, flags: int) -> int:
         err, skb, off = __skb_recv_datagram(sk, sk.sk_receive_queue, flags, sk_peek_offset(sk, flags), msg)
         if skb is None:
             return err
-        if skb.ip_summed != CHECKSUM_NONE or not udp_lib_checksum_complete(skb):
+        if skb.ip_summed != CHECKSUM_NONE:
+            break
+        if not udp_lib_checksum_complete(skb):
+            # Summed while it is copied as a whole, or for somebody who peeks: nobody remembers the sum.
+            if peeking:
+                skb.ip_summed = CHECKSUM_NONE
+            elif size >= skb.len:
+                skb.ip_summed = CHECKSUM_UNNECESSARY
             break
         # Damaged: as if it had never come.
         if peeking:
