@@ -300,5 +300,44 @@ def extended_errors() -> dict[str, Program]:
     return programs
 
 
+MSG_ZEROCOPY, SO_ZEROCOPY = 0x4000000, 60
+
+
+def zerocopy() -> dict[str, Program]:
+    """Notices that the program's memory is its own again; over lo Linux has to copy, too."""
+    programs: dict[str, Program] = {}
+    for label, before in {"asked": [on("s", SOL_SOCKET, SO_ZEROCOPY)], "not asked": []}.items():
+        programs[f"zerocopy udp, {label}"] = [
+            ("socket", "r", "udp"),
+            ("bind", "r", sa(LO, 5007)),
+            ("socket", "s", "udp"),
+            *before,
+            ("send", "s", b"one", MSG_ZEROCOPY, sa(LO, 5007)),
+            *errors("s", 0, 2),
+            ("send", "s", b"two", MSG_ZEROCOPY, sa(LO, 5007)),
+            ("send", "s", b"three", MSG_ZEROCOPY, sa(LO, 5007)),
+            ("send", "s", b"", MSG_ZEROCOPY, sa(LO, 5007)),
+            ("send", "s", b"copied", 0, sa(LO, 5007)),
+            ("send", "s", b"four", MSG_ZEROCOPY, sa(LO, 5007)),
+            ("poll", "s", 0x7FFA),
+            *errors("s", 0, 3),
+            ("poll", "s", 0x7FFA),
+            ("getsockopt", "s", SOL_SOCKET, 4, 4),
+        ]
+        programs[f"zerocopy tcp, {label}"] = [
+            *STREAM,
+            *before,
+            ("send", "s", b"one", 0x4000 | MSG_ZEROCOPY),
+            # Linux waits for the acknowledgement.
+            ("recv", "w", 0, MSG_DONTWAIT),
+            *errors("s", 0, 2),
+            ("send", "s", b"two", 0x4000 | MSG_ZEROCOPY),
+            ("send", "s", b"", 0x4000 | MSG_ZEROCOPY),
+            ("send", "s", b"three", 0x4000 | MSG_ZEROCOPY),
+            *errors("s", 0, 2),
+        ]
+    return programs
+
+
 def all_programs() -> dict[str, Program]:
-    return {**sending(), **streams(), **receiving(), **received_streams(), **extended_errors()}
+    return {**sending(), **streams(), **receiving(), **received_streams(), **extended_errors(), **zerocopy()}

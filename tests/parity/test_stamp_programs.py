@@ -24,6 +24,21 @@ ANSWERS: dict[str, Any] = json.loads((HERE / "stamp_answers.json").read_text())
 PROGRAMS = all_programs()
 
 
+def ask_linux(*args: str, names: list[str] | None = None) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.parity.linux_oracle", "tests.parity.stamp_programs", *args],
+        input=None if names is None else json.dumps(names),
+        capture_output=True,
+        text=True,
+        cwd=HERE.parent.parent,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"no namespaces here: {done.stderr.strip().splitlines()[-1]}")
+    answers: dict[str, Any] = json.loads(done.stdout)
+    return answers
+
+
 def test_the_stored_answers_are_of_these_programs() -> None:
     assert list(ANSWERS) == list(PROGRAMS)
 
@@ -40,13 +55,9 @@ def test_a_program_is_told_as_on_linux(name: str) -> None:
     reason="asks the running kernel: needs root and Linux 6.18",
 )
 def test_the_kernel_still_answers_so() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.parity.linux_oracle", "tests.parity.stamp_programs"],
-        capture_output=True,
-        text=True,
-        cwd=HERE.parent.parent,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"no namespaces here: {done.stderr.strip().splitlines()[-1]}")
-    assert json.loads(done.stdout) == ANSWERS
+    linux = ask_linux()
+    differ = [name for name in PROGRAMS if linux[name] != ANSWERS[name]]
+    if differ:
+        # A packet on its way, a work queue that was late: ask again, with time to spare.
+        linux.update(ask_linux("-", "50", names=differ))
+    assert linux == ANSWERS

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from afinet.net.ipv4 import tcp_info
 from afinet.uapi import snmp
 from afinet.uapi.errno import ETIMEDOUT
 from afinet.uapi.in_ import IPPROTO_TCP
-from afinet.uapi.socket import SO_KEEPALIVE, SOL_SOCKET
+from afinet.uapi.socket import SO_KEEPALIVE, SO_TXREHASH, SOL_SOCKET
 from afinet.uapi.tcp import TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_NODELAY, TCP_USER_TIMEOUT
 from tests.net.ipv4.tcphost import MS, SEC
 from tests.net.ipv4.test_tcp_recovery import PLAIN_SYN, Sender
@@ -159,3 +160,19 @@ def test_an_orphan_gives_up_sooner() -> None:
     assert p.kernel.now - start > 40 * SEC  # 8 tries
     assert p.sk.sk_wmem_queued == 0
     assert p.net.net_statistics[snmp.LINUX_MIB_TCPABORTONTIMEOUT] == 1
+
+
+# -- SO_TXREHASH -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_timeout_draws_another_flow_hash_unless_SO_TXREHASH_forbids() -> None:
+    """tcp_write_timeout: the path may be at fault. Counted as TcpTimeoutRehash and in tcpi_rehash."""
+    for option, rehashes in ((None, 2), (1, 2), (0, 0)):
+        p = Sender(1, PLAIN_SYN)
+        if option is not None:
+            p.setsockopt(p.task, p.fd, SOL_SOCKET, SO_TXREHASH, option)
+        before = p.sk.sk_txhash
+        p.run(900 * MS)  # the first retransmission and the second
+        assert (p.sk.sk_txhash != before) == (rehashes > 0)
+        assert p.mib("TcpTimeoutRehash") == rehashes
+        assert tcp_info.tcp_get_info(p.sk).tcpi_rehash == rehashes

@@ -23,6 +23,7 @@ from afinet.net.core.drop_reason import (
 from afinet.net.core.skbuff import (
     SkBuff,
     SkBuffHead,
+    alloc_skb,
     consume_skb,
     skb_pieces,
     skb_queue_tail,
@@ -43,7 +44,12 @@ from afinet.net.core.sock import (
     sock_writeable,
 )
 from afinet.uapi.errno import EAGAIN, ENOMEM, ENOTCONN
-from afinet.uapi.errqueue import SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6
+from afinet.uapi.errqueue import (
+    SO_EE_CODE_ZEROCOPY_COPIED,
+    SO_EE_ORIGIN_ICMP,
+    SO_EE_ORIGIN_ICMP6,
+    SO_EE_ORIGIN_ZEROCOPY,
+)
 from afinet.uapi.eventpoll import (
     EPOLLERR,
     EPOLLHUP,
@@ -82,6 +88,7 @@ class SockColdFields:
         "sk_sndtimeo",
         "sk_tsflags",
         "sk_tskey",
+        "sk_zckey",
     )
 
     def __init__(self) -> None:
@@ -89,6 +96,7 @@ class SockColdFields:
         self.sk_filter: BpfProg | None = None  # SO_ATTACH_FILTER
         self.sk_tsflags: int = 0  # SO_TIMESTAMPING
         self.sk_tskey: int = 0  # the number of the next datagram; of a stream, the sequence number that is number 0
+        self.sk_zckey: int = 0  # the number of the next call with MSG_ZEROCOPY
         self.sk_rx_tstamp: int = 0  # of the last segment read
         self.sk_omem_alloc: int = 0  # bytes charged against net.core.optmem_max
         self.sk_cookie: int = 0  # SO_COOKIE, drawn when first asked for
@@ -193,6 +201,25 @@ def sock_queue_err_skb(sk: Sock, skb: SkBuff) -> int:
     if not sock_flag(sk, SOCK_DEAD):
         sk.sk_error_report()
     return 0
+
+
+def msg_zerocopy_callback(sk: Sock) -> None:
+    """A call with MSG_ZEROCOPY is over, and so is its hold on the program's memory: afinet copies when the bytes come in, and
+    says so (SO_EE_CODE_ZEROCOPY_COPIED), as Linux does for what it has to copy. Calls that follow each other share a notice."""
+    cold = sk_cold(sk)
+    number = cold.sk_zckey
+    cold.sk_zckey = (number + 1) & 0xFFFFFFFF
+    tail = cold.sk_error_queue.tail
+    last = None if tail is None else tail.cb
+    if isinstance(last, SockExterrSkb) and last.ee_origin == SO_EE_ORIGIN_ZEROCOPY and (last.ee_data + 1) & 0xFFFFFFFF == number:
+        last.ee_data = number
+    else:
+        # Not charged: between two of these stands another entry, and those are bounded.
+        skb = alloc_skb(b"")
+        skb.cb = SockExterrSkb(0, SO_EE_ORIGIN_ZEROCOPY, 0, SO_EE_CODE_ZEROCOPY_COPIED, number, number)
+        skb_queue_tail(cold.sk_error_queue, skb)
+    if not sock_flag(sk, SOCK_DEAD):
+        sk.sk_error_report()
 
 
 def sock_dequeue_err_skb(sk: Sock) -> SkBuff | None:

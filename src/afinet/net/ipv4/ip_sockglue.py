@@ -374,8 +374,8 @@ def ip_cmsg_recv_offset(msg: MsgHdr, sk: InetSock, skb: SkBuff, tlen: int, offse
 
 
 def payload_csum(skb: SkBuff, offset: int) -> int:
-    """ip_cmsg_recv_checksum: the ones' complement sum of the payload from `offset` on, as little-endian machines have it. Linux's is
-    not folded: equal modulo 0xffff."""
+    """ip_cmsg_recv_checksum: the ones' complement sum of the payload from `offset` on, as little-endian machines have it. Linux's
+    is not folded: equal modulo 0xffff."""
     sum = checksum.csum_pieces(skb_pieces(skb, 0, skb.len), 0)
     if offset:
         sum += checksum.csum_fold(checksum.csum_pieces(skb_pieces(skb, 0, offset), 0))  # less what was peeked at before

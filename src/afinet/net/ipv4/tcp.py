@@ -5,14 +5,14 @@ the receive queue what tcp_input.py put there; tcp_set_state is the one place wh
 copied: a segment's frags are slices of what was written, and what is read are the pieces that came in.
 
 Calls that would wait answer -EIOCBQUEUED (kernel/wait.py) and are made again; how far they got is in the Kiocb. In other rooms:
-options (tcp_sockopt.py), TCP_INFO (tcp_info.py). Left out: fast open, MSG_ZEROCOPY and TCP_ZEROCOPY_RECEIVE, repair, ULP."""
+options (tcp_sockopt.py), TCP_INFO (tcp_info.py). Left out: fast open, TCP_ZEROCOPY_RECEIVE, repair, ULP."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_USEC
-from afinet.net.core import stream, timestamping
+from afinet.net.core import datagram, stream, timestamping
 from afinet.net.core.drop_reason import SKB_DROP_REASON_TCP_CLOSE
 from afinet.net.core.net_namespace import Net, PernetOperations, register_pernet_subsys
 from afinet.net.core.skbuff import (
@@ -29,6 +29,7 @@ from afinet.net.core.sock import (
     SOCK_LINGER,
     SOCK_URGINLINE,
     SOCK_USE_WRITE_QUEUE,
+    SOCK_ZEROCOPY,
     Sock,
     SockCommon,
     __release_sock,
@@ -139,6 +140,7 @@ from afinet.uapi.socket import (
     MSG_EOR,
     MSG_MORE,
     MSG_OOB,
+    MSG_ZEROCOPY,
     RCV_SHUTDOWN,
     SEND_SHUTDOWN,
     SHUTDOWN_MASK,
@@ -461,6 +463,8 @@ def tcp_sendmsg(sk: TcpSock, msg: MsgHdr, size: int) -> int:
         release_sock(sk)
         lock_sock(sk)
         ret = tcp_sendmsg_locked(sk, msg, size)
+    if ret > 0 and msg.msg_flags & MSG_ZEROCOPY and sock_flag(sk, SOCK_ZEROCOPY):
+        datagram.msg_zerocopy_callback(sk)
     release_sock(sk)
     return ret
 

@@ -255,6 +255,7 @@ def tcp_get_info(tp: TcpSock) -> TcpInfo:
         info.tcpi_dsack_dups = loss.dsack_dups
         info.tcpi_reord_seen = loss.reord_seen
         info.tcpi_rcv_ooopack = loss.rcv_ooopack
+        info.tcpi_rehash = loss.timeout_rehash
         info.tcpi_total_rto = loss.total_rto
         info.tcpi_total_rto_recoveries = loss.total_rto_recoveries
         info.tcpi_total_rto_time = loss.total_rto_time

@@ -111,7 +111,7 @@ from afinet.uapi.snmp import (
     TCP_MIB_INSEGS,
 )
 from afinet.uapi.sockaddr import SIZEOF_SOCKADDR_IN, sa_family, unpack_sockaddr_in
-from afinet.uapi.socket import AF_INET
+from afinet.uapi.socket import AF_INET, SOCK_TXREHASH_ENABLED
 from afinet.uapi.tcp import (
     TCP_CLOSE,
     TCP_ESTABLISHED,
@@ -252,8 +252,16 @@ def _connect_failed(sk: TcpSock, err: int) -> int:
 
 
 def sk_set_txhash(sk: Sock) -> None:
-    """A random hash for the flow: what a multipath router further on may see change after a timeout."""
+    """A random hash for the flow, by which queues and paths are chosen."""
     sk.sk_txhash = sk.kernel.random("txhash").get_random_u32() or 1
+
+
+def sk_rethink_txhash(sk: Sock) -> bool:
+    """The path may be at fault: another hash, if the sock is to try others (SO_TXREHASH)."""
+    if sk.sk_txhash and sk.sk_txrehash == SOCK_TXREHASH_ENABLED:
+        sk_set_txhash(sk)
+        return True
+    return False
 
 
 # -- errors ----------------------------------------------------------------------------------------------------------------

@@ -66,6 +66,7 @@ from afinet.uapi.snmp import (
     LINUX_MIB_TCPWINPROBE,
     TCP_MIB_RETRANSSEGS,
 )
+from afinet.uapi.socket import SOCK_TXREHASH_ENABLED
 from afinet.uapi.tcp import TCP_CA_CWR, TCP_CLOSE, TCP_CA_Loss, TCP_CA_Open
 
 # -- sending again ---------------------------------------------------------------------------------------------------------
@@ -380,7 +381,7 @@ def tcp_send_probe0(sk: TcpSock) -> None:
 
 def tcp_rtx_synack(sk: TcpSock, req: TcpRequestSock) -> int:
     """Send the SYN-ACK of a request again, with another flow hash, since the path may be at fault. 0 or -errno."""
-    if sk.sk_net.core.sysctl_txrehash == 1:
+    if sk.sk_txrehash == SOCK_TXREHASH_ENABLED:
         req.txhash = sk.kernel.random("txhash").get_random_u32() or 1
     res = tcp_ipv4.tcp_prot_of(sk).request_sock_ipv4_ops.send_synack(sk, None, req, TCP_SYNACK_NORMAL)
     if res == 0:

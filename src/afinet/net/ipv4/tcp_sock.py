@@ -105,6 +105,7 @@ class TcpLossState:
         "rcv_ooopack",
         "reord_seen",
         "rto_stamp",
+        "timeout_rehash",
         "total_retrans",
         "total_rto",
         "total_rto_recoveries",
@@ -126,6 +127,7 @@ class TcpLossState:
         self.dsack_dups: int = 0
         self.reord_seen: int = 0  # how often the path was seen to reorder
         self.rcv_ooopack: int = 0
+        self.timeout_rehash: int = 0  # flow hashes drawn anew after a timeout
         self.total_rto: int = 0
         self.total_rto_recoveries: int = 0
         self.total_rto_time: int = 0  # ms

@@ -32,7 +32,7 @@ from afinet.net.core.sock import (
     sock_hold,
     sock_put,
 )
-from afinet.net.ipv4 import tcp, tcp_ack, tcp_minisocks, tcp_output, tcp_pacing, tcp_rcvq, tcp_recovery, tcp_retransmit
+from afinet.net.ipv4 import tcp, tcp_ack, tcp_ipv4, tcp_minisocks, tcp_output, tcp_pacing, tcp_rcvq, tcp_recovery, tcp_retransmit
 from afinet.net.ipv4.inet_sock import (
     ICSK_ACK_SCHED,
     ICSK_ACK_TIMER,
@@ -85,6 +85,7 @@ from afinet.uapi.snmp import (
     LINUX_MIB_TCPRENORECOVERYFAIL,
     LINUX_MIB_TCPSACKFAILURES,
     LINUX_MIB_TCPSACKRECOVERYFAIL,
+    LINUX_MIB_TCPTIMEOUTREHASH,
     LINUX_MIB_TCPTIMEOUTS,
 )
 from afinet.uapi.tcp import (
@@ -322,6 +323,9 @@ def tcp_write_timeout(sk: TcpSock) -> bool:
     if expired:
         tcp_write_err(sk)
         return True
+    if tcp_ipv4.sk_rethink_txhash(sk):
+        tcp_loss_state(sk).timeout_rehash += 1
+        sk.sk_net.net_statistics[LINUX_MIB_TCPTIMEOUTREHASH] += 1
     return False
 
 

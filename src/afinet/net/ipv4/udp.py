@@ -23,6 +23,7 @@ from afinet.kernel.machine import Kernel
 from afinet.net.core.datagram import (
     __skb_recv_datagram,
     datagram_poll,
+    msg_zerocopy_callback,
     sk_peek_offset,
     sk_peek_offset_bwd,
     skb_copy_datagram_msg,
@@ -68,6 +69,7 @@ from afinet.net.core.sock import (
     SOCK_BROADCAST,
     SOCK_DEAD,
     SOCK_RXQ_OVFL,
+    SOCK_ZEROCOPY,
     Sock,
     SockCommon,
     __sk_dst_check,
@@ -150,6 +152,7 @@ from afinet.uapi.socket import (
     MSG_PEEK,
     MSG_PROBE,
     MSG_TRUNC,
+    MSG_ZEROCOPY,
     RCV_SHUTDOWN,
     SOL_UDP,
 )
@@ -854,7 +857,10 @@ class UdpProto(UdpTableProto):
         return 0, pack_s32(value)[:optlen]
 
     def sendmsg(self, sk: Sock, msg: MsgHdr, size: int) -> int:
-        return udp_sendmsg(cast(UdpSock, sk), msg, size)
+        n = udp_sendmsg(cast(UdpSock, sk), msg, size)
+        if n >= 0 and msg.msg_flags & MSG_ZEROCOPY and sock_flag(sk, SOCK_ZEROCOPY):
+            msg_zerocopy_callback(sk)
+        return n
 
     def recvmsg(self, sk: Sock, msg: MsgHdr, size: int, flags: int) -> int:
         return udp_recvmsg(cast(UdpSock, sk), msg, size, flags)
