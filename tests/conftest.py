@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -17,6 +18,9 @@ settings.register_profile("afinet", derandomize="AFINET_EXAMPLES" not in os.envi
 settings.load_profile("afinet")
 
 FAILED = pytest.StashKey[bool]()
+
+# Seconds that a test in real time may take: no passing one comes near it.
+WIRE_LIMIT, SLOW_LIMIT = 120, 1200
 
 
 def pytest_report_header() -> str:
@@ -38,6 +42,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.when == "call":
         item.stash[FAILED] = report.failed
     return report
+
+
+@pytest.fixture(autouse=True)
+def time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test in real time that hangs fails, and shows where."""
+    if request.node.get_closest_marker("wire") is None:
+        yield
+        return
+    limit = WIRE_LIMIT if request.node.get_closest_marker("slow") is None else SLOW_LIMIT
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail(f"still running after {limit} s"))
+    signal.alarm(limit)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(autouse=True)

@@ -199,7 +199,7 @@ def check_iperf3(out: str, options: list[str]) -> None:
     end = report["end"]
     assert len(end["streams"]) == (4 if "-P" in options else 2 if "--bidir" in options else 1)
     if "-u" in options:
-        assert end["sum"]["packets"] > 300 and end["sum"]["lost_percent"] < 10
+        assert end["sum"]["packets"] > 150 and end["sum"]["lost_percent"] < 10
         return
     for key in ("sum_sent", "sum_received"):
         assert end[key]["bytes"] > 100_000, key
@@ -212,7 +212,7 @@ def test_iperf3_with_the_example_server(wire: Wire, what: str) -> None:
     options = IPERF3[what]
     server = wire.up("python", IPERF3_SERVER, "-1")
     wait_for_line(server, "ready")
-    check_iperf3(run(wire.peer, "iperf3", "-c", AFINET, "-J", "-t", "2", *options), options)
+    check_iperf3(run(wire.peer, "iperf3", "-c", AFINET, "-J", "-t", "1", *options), options)
     status, out, err = finish(server)
     assert (status, err) == (0, "") and f"{wire.address}: " in out
 
