@@ -7,8 +7,10 @@
         server = await machine.start_server(handle, port=7)
 
 `open_connection` and `start_server` give asyncio's own StreamReader and StreamWriter; `create_connection`, `create_server` and
-`create_datagram_endpoint` take protocols as the loop's methods of those names do; `open_datagram` is UDP for coroutines. What goes
-wrong on the network is an OSError with Linux's errno; a mistake in the arguments a UsageError, one line that names the remedy.
+`create_datagram_endpoint` take protocols as the loop's methods of those names do; `open_datagram` is UDP for coroutines.
+
+What goes wrong on the network is an OSError with Linux's errno. A mistake in the arguments is a UsageError, what the host refuses
+a HostError: one line that names the remedy.
 
 Where the packets go through code of yours, a tunnel or a serial line, give it a `QueueIO`: what you `put` arrives at the machine,
 what it sends you `get`. That needs neither Linux nor any right.
@@ -31,13 +33,13 @@ from afinet.net.core.netdevice import NetDevice
 from afinet.runner import aiostreams
 from afinet.runner.aio import AioRunner, QueueIO
 from afinet.runner.aiostreams import Address, Datagrams, DatagramTransport, Owner, Server, StreamTransport
-from afinet.runner.boot import SetUpError, boot, configure, plug, sysctl
+from afinet.runner.boot import HostError, SetUpError, boot, configure, plug, sysctl
 from afinet.runner.linger import LINGER_LIMIT
 from afinet.runner.queueio import Closed
 from afinet.sim.units import UsageError, parse_address, parse_route
 from afinet.uapi.sockaddr import pack_sockaddr_in
 
-__all__ = ["Closed", "Datagrams", "Machine", "QueueIO", "Server", "UsageError"]
+__all__ = ["Closed", "Datagrams", "HostError", "Machine", "QueueIO", "Server", "UsageError"]
 
 MAX_SOCKETS = 1 << 16
 STREAM_LIMIT = 64 * 1024  # of a StreamReader, as in asyncio

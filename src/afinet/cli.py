@@ -59,7 +59,7 @@ def up(
     COMMAND is a script, or `python` with a script, -m MODULE or -c TEXT; it runs in this process. The host reaches it at A, and it
     reaches the host at the device's own address there: on a new device the gateway, or the first other one of the subnet.
     """
-    from afinet.runner.hostlink import HostError
+    from afinet.runner.boot import HostError
     from afinet.tools.up import UpError, launch
 
     try:

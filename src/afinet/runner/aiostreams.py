@@ -20,7 +20,7 @@ from afinet.runner.aio import AioRunner
 from afinet.runner.boot import quad
 from afinet.uapi.errno import EAGAIN, ECONNABORTED, EIOCBQUEUED
 from afinet.uapi.eventpoll import POLLERR, POLLHUP, POLLIN
-from afinet.uapi.sockaddr import pack_s32, pack_sockaddr_in, unpack_sockaddr_in
+from afinet.uapi.sockaddr import get_s32, pack_s32, pack_sockaddr_in, unpack_sockaddr_in
 from afinet.uapi.socket import (
     AF_INET,
     MSG_DONTWAIT,
@@ -127,6 +127,11 @@ class Socket:
 
     def setsockopt(self, level: int, option: int, value: int) -> None:
         checked(self.call(syscalls.sys_setsockopt, level, option, pack_s32(value)))
+
+    def getsockopt(self, level: int, option: int) -> int:
+        err, value = self.call(syscalls.sys_getsockopt, level, option, 4)
+        checked(err)
+        return get_s32(value, 0)
 
     def name(self, function: Callable[..., Any]) -> Address | None:
         err, name = self.call(function)

@@ -24,6 +24,10 @@ class SetUpError(ValueError):
     """What the machine cannot be told. One line, which names the remedy."""
 
 
+class HostError(Exception):
+    """What the host would not do. One line, which names the remedy."""
+
+
 def quad(addr: int) -> str:
     """An address as people read it."""
     return real._socket.inet_ntoa(addr.to_bytes(4, "big"))

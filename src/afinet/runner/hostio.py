@@ -19,8 +19,8 @@ import struct
 
 from afinet.drivers.tun import TunIO
 from afinet.runner import real
-from afinet.runner.boot import quad
-from afinet.runner.hostlink import HostError, configure_new, host_has, ifreq_name, link_info, set_tx_queue_len
+from afinet.runner.boot import HostError, quad
+from afinet.runner.hostlink import configure_new, host_has, ifreq_name, link_info, set_tx_queue_len
 from afinet.uapi.virtio_net import VIRTIO_NET_HDR_SIZE
 
 os = real.os
@@ -171,7 +171,9 @@ def adopt_tun(fd: int, offload: bool = True) -> HostTun:
         raise HostError(f"descriptor {fd} is not attached to a TUN or TAP device ({e.strerror})") from None
     raw, flags = IFREQ_FLAGS.unpack(answer)
     name = os.fsdecode(raw.rstrip(b"\0"))
-    if not flags & IFF_NO_PI:
+    # TUNGETIFF cannot tell: its IFF_NOFILTER is the same bit. A device of another network namespace cannot be asked either.
+    found = link_info(name)
+    if found is not None and found.pi:
         raise HostError(f"descriptor {fd} of {name} was attached without IFF_NO_PI: attach it with that flag")
     return HostTun(fd, name, flags & IFF_TAP != 0, flags & IFF_VNET_HDR != 0, offload)
 

@@ -12,7 +12,7 @@ from contextlib import closing
 
 from afinet.drivers.tun import TUN_TX_QUEUE_LEN
 from afinet.runner import real
-from afinet.runner.boot import quad
+from afinet.runner.boot import HostError, quad
 
 os = real.os
 _socket = real._socket
@@ -38,15 +38,12 @@ IFLA_LINKINFO = 18
 IFLA_INFO_KIND = 1
 IFLA_INFO_DATA = 2
 IFLA_TUN_TYPE = 3
+IFLA_TUN_PI = 4
 IFLA_TUN_MULTI_QUEUE = 7
 IFLA_TUN_NUM_QUEUES = 8
 
 IFREQ_INT = struct.Struct("16si20x")
 IFNAMSIZ = 16
-
-
-class HostError(Exception):
-    """What the host would not do. One line, which names the remedy."""
 
 
 def ifreq_name(name: str) -> bytes:
@@ -64,6 +61,7 @@ class LinkInfo:
         self.up = flags & IFF_UP != 0
         self.mtu = mtu
         self.tap = data.get(IFLA_TUN_TYPE, b"\0")[0] == IFF_TAP
+        self.pi = data.get(IFLA_TUN_PI, b"\0")[0] != 0  # a header of its own before each packet: IFF_NO_PI was not given
         self.multi_queue = data.get(IFLA_TUN_MULTI_QUEUE, b"\0")[0] != 0
         self.queues = int.from_bytes(data.get(IFLA_TUN_NUM_QUEUES, b""), "little")  # how many are attached, if there may be several
 
@@ -132,6 +130,14 @@ def host_address(local: int, plen: int, gateway: int) -> int:
 
 def configure_new(name: str, local: int, plen: int, gateway: int, mtu: int | None) -> None:
     """Give the host's end its address and bring it up."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    # pyroute2 runs an event loop, and the caller may be inside one of his own: in a new thread, of the same network namespace.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(_configure, name, local, plen, host_address(local, plen, gateway), mtu).result()
+
+
+def _configure(name: str, local: int, plen: int, peer: int, mtu: int | None) -> None:
     try:
         from pyroute2 import IPRoute
         from pyroute2.netlink.exceptions import NetlinkError
@@ -139,7 +145,6 @@ def configure_new(name: str, local: int, plen: int, gateway: int, mtu: int | Non
         raise HostError(
             f"{name} is new, and to configure it takes pyroute2: pip install 'afinet[tun]', or make {name} yourself first"
         ) from None
-    peer = host_address(local, plen, gateway)
     try:
         with IPRoute() as ipr:
             index = ipr.link_lookup(ifname=name)[0]
