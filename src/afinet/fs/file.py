@@ -36,7 +36,7 @@ from afinet.uapi.fcntl import (
 
 if TYPE_CHECKING:
     from afinet.kernel.task import Task
-    from afinet.kernel.wait import WaitQueueHead
+    from afinet.kernel.wait import Piece, WaitQueueHead
 
 FMODE_READ: Final = 1
 FMODE_WRITE: Final = 2
@@ -75,7 +75,7 @@ class File:
         else:
             self.f_mode = FMODE_READ | FMODE_WRITE
 
-    def read(self, iocb: Kiocb, count: int) -> tuple[int, list[bytes]]:
+    def read(self, iocb: Kiocb, count: int) -> tuple[int, list[Piece]]:
         """Up to `count` bytes, as pieces. (number or -errno, pieces)."""
         return -EINVAL, []
 

@@ -24,7 +24,7 @@ from afinet.uapi.errno import EBADF, EINTR, EINVAL, EPERM, ERESTARTSYS
 
 if TYPE_CHECKING:
     from afinet.kernel.task import Task
-    from afinet.kernel.wait import Kiocb, KiocbVec
+    from afinet.kernel.wait import Kiocb, KiocbVec, Piece
 
 CLONE_NEWNET: Final = 0x40000000
 
@@ -111,7 +111,7 @@ def sys_sendto(task: Task, iocb: Kiocb, fd: int, data: bytes, flags: int, addr: 
     return syscall_exit(task, socket.__sys_sendto(task, iocb, fd, data, flags, addr))
 
 
-def sys_recvfrom(task: Task, iocb: Kiocb, fd: int, size: int, flags: int) -> tuple[int, list[bytes], bytes]:
+def sys_recvfrom(task: Task, iocb: Kiocb, fd: int, size: int, flags: int) -> tuple[int, list[Piece], bytes]:
     """(number of bytes or -errno, the bytes, the sender's address or b""). With MSG_TRUNC the number may exceed the bytes."""
     syscall_enter(task)
     n, pieces, addr = socket.__sys_recvfrom(task, iocb, fd, size, flags)
@@ -126,7 +126,7 @@ def sys_sendmsg(task: Task, iocb: Kiocb, fd: int, data: bytes, control: bytes, f
 
 def sys_recvmsg(
     task: Task, iocb: Kiocb, fd: int, size: int, controllen: int, flags: int
-) -> tuple[int, list[bytes], bytes, int, bytes]:
+) -> tuple[int, list[Piece], bytes, int, bytes]:
     """(number or -errno, the bytes, control messages within `controllen` bytes, msg_flags, the sender's address)."""
     syscall_enter(task)
     n, pieces, control, msg_flags, addr = socket.__sys_recvmsg(task, iocb, fd, size, controllen, flags)
@@ -145,7 +145,7 @@ def sys_sendmmsg(
 
 def sys_recvmmsg(
     task: Task, iocb: KiocbVec, fd: int, vec: list[tuple[int, int]], flags: int, timeout: int
-) -> tuple[int, list[tuple[int, list[bytes], bytes, int, bytes]], int]:
+) -> tuple[int, list[tuple[int, list[Piece], bytes, int, bytes]], int]:
     """`vec` are (size, room for control messages), `timeout` is in ns, -1 for none. (how many came or -errno, what sys_recvmsg
     answers for each, what is left of the time)."""
     syscall_enter(task)
@@ -173,7 +173,7 @@ def sys_getsockopt(task: Task, fd: int, level: int, optname: int, optlen: int) -
 # -- files -----------------------------------------------------------------------------------------------------------------
 
 
-def sys_read(task: Task, iocb: Kiocb, fd: int, count: int) -> tuple[int, list[bytes]]:
+def sys_read(task: Task, iocb: Kiocb, fd: int, count: int) -> tuple[int, list[Piece]]:
     """(number of bytes or -errno, the bytes)."""
     file = iocb.ki_filp
     if file is None:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 WQ_FLAG_EXCLUSIVE: Final = 1
 
+# What a receiving call hands out, piece by piece: bytes as they came, or a view of a part of some, so that the payload is copied
+# once, by whoever joins the pieces or lays them into a buffer.
+Piece = bytes | memoryview
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class WaitQueueEntry:
@@ -129,7 +133,7 @@ class Kiocb:
         self.ki_done: int = 0  # bytes done so far
         self.ki_pos: int = 0  # cursor in the message
         self.ki_state: int = 0  # which step a call of several steps has reached
-        self.ki_pieces: list[bytes] | None = None  # what a receiving call has gathered
+        self.ki_pieces: list[Piece] | None = None  # what a receiving call has gathered
         self.ki_filp: File | None = None  # held while the call waits: a close() meanwhile does not end it
 
     def timeout(self, now: int, timeo: int) -> int:
@@ -185,7 +189,7 @@ class KiocbVec(Kiocb):
         self.kv_end: int = -1  # recvmmsg: when (ns) its own time limit is over
         self.kv_sent: list[int] = []  # sendmmsg: the bytes taken of each message
         # recvmmsg: what recvmsg answered for each: number of bytes, pieces, control, msg_flags, address
-        self.kv_received: list[tuple[int, list[bytes], bytes, int, bytes]] = []
+        self.kv_received: list[tuple[int, list[Piece], bytes, int, bytes]] = []
 
     def next_message(self) -> None:
         """A message is done: the next one begins a call of its own, time limit included. The file stays held."""

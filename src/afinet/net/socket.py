@@ -26,7 +26,7 @@ from afinet.fs.file import (
     has_unused_fd,
 )
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_SEC, NSEC_PER_USEC
-from afinet.kernel.wait import Kiocb, KiocbVec, WaitQueueHead
+from afinet.kernel.wait import Kiocb, KiocbVec, Piece, WaitQueueHead
 from afinet.net.core import dev_ioctl, sockopt, timestamping
 from afinet.net.core.scm import put_cmsg
 from afinet.net.core.sock import (
@@ -133,7 +133,7 @@ class MsgHdr:
         self.msg_control: bytes = control  # packed control messages
         self.msg_flags: int = flags
         self.msg_controllen: int = 0  # receiving: room left for control messages (net/core/scm.py fills it)
-        self.pieces: list[bytes] = []
+        self.pieces: list[Piece] = []
         self.task: Task | None = None  # who calls: credentials for what needs them
 
 
@@ -242,7 +242,7 @@ class SocketFile(File):
         super().__init__(O_RDWR | flags & O_NONBLOCK)
         self.sock: Socket = sock
 
-    def read(self, iocb: Kiocb, count: int) -> tuple[int, list[bytes]]:
+    def read(self, iocb: Kiocb, count: int) -> tuple[int, list[Piece]]:
         return sock_read_iter(self, iocb, count)
 
     def write(self, iocb: Kiocb, data: bytes) -> int:
@@ -664,7 +664,7 @@ def __sys_sendmmsg(
     return fput_light(iocb, file, err), sent
 
 
-def __sys_recvfrom(task: Task, iocb: Kiocb, fd: int, size: int, flags: int) -> tuple[int, list[bytes], bytes]:
+def __sys_recvfrom(task: Task, iocb: Kiocb, fd: int, size: int, flags: int) -> tuple[int, list[Piece], bytes]:
     """(number of bytes or -errno, the bytes in pieces, the sender's address or b"")."""
     err, file = sockfd_lookup_iocb(task, iocb, fd)
     if file is None:
@@ -681,7 +681,7 @@ def __sys_recvfrom(task: Task, iocb: Kiocb, fd: int, size: int, flags: int) -> t
 
 def __sys_recvmsg(
     task: Task, iocb: Kiocb, fd: int, size: int, controllen: int, flags: int
-) -> tuple[int, list[bytes], bytes, int, bytes]:
+) -> tuple[int, list[Piece], bytes, int, bytes]:
     """(number or -errno, pieces, control messages, msg_flags, the sender's address). `controllen` is the room for control."""
     if flags & MSG_CMSG_COMPAT:
         return -EINVAL, [], b"", 0, b""
@@ -695,7 +695,7 @@ def __sys_recvmsg(
 
 def ____sys_recvmsg(
     task: Task, iocb: Kiocb, file: SocketFile, size: int, controllen: int, flags: int
-) -> tuple[int, list[bytes], bytes, int, bytes]:
+) -> tuple[int, list[Piece], bytes, int, bytes]:
     msg = MsgHdr(iocb)
     msg.msg_controllen = controllen
     msg.msg_flags = flags & MSG_CMSG_CLOEXEC
@@ -753,7 +753,7 @@ def __sys_recvmmsg(
     return fput_light(iocb, file, err), timeout
 
 
-def sock_read_iter(file: SocketFile, iocb: Kiocb, count: int) -> tuple[int, list[bytes]]:
+def sock_read_iter(file: SocketFile, iocb: Kiocb, count: int) -> tuple[int, list[Piece]]:
     """read(2). A read of nothing is 0 without a look at the socket, unlike recv(2)."""
     if count == 0:
         return 0, []
@@ -916,7 +916,7 @@ def kernel_sendmsg(sock: Socket, data: bytes, name: bytes, flags: int, iocb: Kio
     return sock_sendmsg(sock, MsgHdr(iocb, data, name, b"", flags | MSG_NOSIGNAL))
 
 
-def kernel_recvmsg(sock: Socket, size: int, flags: int, iocb: Kiocb) -> tuple[int, list[bytes], bytes]:
+def kernel_recvmsg(sock: Socket, size: int, flags: int, iocb: Kiocb) -> tuple[int, list[Piece], bytes]:
     msg = MsgHdr(iocb)
     n = sock_recvmsg(sock, msg, size, flags)
     return n, msg.pieces if n >= 0 else [], msg.msg_name

@@ -22,7 +22,7 @@ from typing import Any
 from afinet.init import syscalls
 from afinet.kernel.task import Task
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
-from afinet.kernel.wait import Kiocb
+from afinet.kernel.wait import Kiocb, Piece
 from afinet.runner import real
 from afinet.runner.virtual import FD_BASE, SimTask, current_task
 from afinet.stdlib import netdb
@@ -121,7 +121,7 @@ def writable(buffer: Any) -> memoryview:
     return view.cast("B") if view.nbytes else view
 
 
-def scatter(pieces: list[bytes], views: list[memoryview]) -> None:
+def scatter(pieces: list[Piece], views: list[memoryview]) -> None:
     """Lay what was received into the caller's buffers, one after the other."""
     slot, at = 0, 0
     for piece in pieces:
@@ -137,8 +137,9 @@ def scatter(pieces: list[bytes], views: list[memoryview]) -> None:
             start += n
 
 
-def _joined(pieces: list[bytes]) -> bytes:
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+def _joined(pieces: list[Piece]) -> bytes:
+    first = pieces[0] if len(pieces) == 1 else None
+    return first if type(first) is bytes else b"".join(pieces)
 
 
 class socket(_Real):
@@ -498,7 +499,7 @@ class socket(_Real):
 
     # -- receiving ----------------------------------------------------------------------------------------------------
 
-    def _recvfrom(self, size: int, flags: int, what: str) -> tuple[int, list[bytes], bytes]:
+    def _recvfrom(self, size: int, flags: int, what: str) -> tuple[int, list[Piece], bytes]:
         if size < 0:
             raise ValueError(f"negative buffersize in {what[:-2]}")
         task = self._enter()
@@ -549,7 +550,7 @@ class socket(_Real):
         n, addr = self._into(buffer, nbytes, flags, "recvfrom_into()")
         return n, make_sockaddr(addr)
 
-    def _recvmsg(self, size: int, ancbufsize: int, flags: int, what: str) -> tuple[int, list[bytes], Any, int, Any]:
+    def _recvmsg(self, size: int, ancbufsize: int, flags: int, what: str) -> tuple[int, list[Piece], Any, int, Any]:
         if size < 0:
             raise ValueError(f"negative buffer size in {what[:-2]}")
         if ancbufsize < 0:

@@ -11,7 +11,7 @@ from afinet.init.main import new_task
 from afinet.kernel.machine import Kernel
 from afinet.kernel.task import Task
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_MSEC, NSEC_PER_SEC
-from afinet.kernel.wait import Kiocb
+from afinet.kernel.wait import Kiocb, Piece
 from afinet.net.core import dev as dev_core
 from afinet.net.core.net_namespace import Net, copy_net_ns
 from afinet.net.ipv4 import devinet, tcp_ipv4
@@ -86,7 +86,7 @@ class Machine:
 
     def recv(self, task: Task, fd: int, size: int, flags: int = 0) -> bytes | int:
         """The bytes, or -errno."""
-        got: list[bytes] = []
+        got: list[Piece] = []
 
         def call(iocb: Kiocb) -> int:
             ret, pieces, _name = syscalls.sys_recvfrom(task, iocb, fd, size, flags)

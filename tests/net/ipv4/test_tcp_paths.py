@@ -61,7 +61,7 @@ def transfer(p: Pair, size: int, back: int = 0) -> tuple[bytes, bytes]:
                     if n == 0:
                         eof[i] = True
                     else:
-                        got[i].extend(pieces)
+                        got[i].append(b"".join(pieces))
         if not progress:
             when = p.kernel.run(p.kernel.now)
             assert when < limit, "stuck"

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Final
 from afinet.kernel.sysctl import INT_MAX, INT_MIN, LONG_MAX, UINT_MAX, CtlTable, register_sysctl
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
 from afinet.net.core.net_namespace import PernetOperations, register_pernet_subsys
-from afinet.net.ipv4 import tcp_cong
-from afinet.net.ipv4.fib_multipath import FIB_MULTIPATH_HASH_FIELD_ALL_MASK, FibMultipathHashSeedCtl
+from afinet.net.ipv4 import fib_multipath, tcp_cong
 from afinet.uapi.errno import EINVAL
 
 if TYPE_CHECKING:
@@ -223,7 +222,9 @@ def ip_table(v4: NetnsIpv4) -> list[CtlTable]:
         CtlPortBitmap(v4),
         CtlPingGroupRange(v4),
         CtlTable("fib_multipath_hash_policy", v4, "sysctl_fib_multipath_hash_policy", 0, 3),
-        CtlTable("fib_multipath_hash_fields", v4, "sysctl_fib_multipath_hash_fields", 1, FIB_MULTIPATH_HASH_FIELD_ALL_MASK),
+        CtlTable(
+            "fib_multipath_hash_fields", v4, "sysctl_fib_multipath_hash_fields", 1, fib_multipath.FIB_MULTIPATH_HASH_FIELD_ALL_MASK
+        ),
         CtlTable("fib_multipath_use_neigh", v4, "sysctl_fib_multipath_use_neigh", 0, 1),
         CtlTable("inet_peer_threshold", v4, "sysctl_inet_peer_threshold"),
         CtlTable("icmp_echo_ignore_all", v4, "sysctl_icmp_echo_ignore_all", 0, 1),
@@ -325,7 +326,7 @@ class Ipv4SysctlOps(PernetOperations):
     def init(self, net: Net) -> int:
         v4 = net.ipv4
         entries = ip_table(v4) + tcp_table(v4)
-        entries.append(FibMultipathHashSeedCtl(net))
+        entries.append(fib_multipath.FibMultipathHashSeedCtl(net))
         entries.append(CtlCongestionControl(net))
         entries.append(CtlAvailableCongestionControl(net))
         entries.append(CtlAllowedCongestionControl(net))

@@ -122,6 +122,8 @@ from afinet.uapi.tcp import TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED, TCP_FI
 from afinet.wire import be
 
 _MAX_SKB_FRAGS: Final = 17
+# How long a linear segment may be for its payload to be copied into the one before.
+_COALESCE_COPY: Final = 2048
 _COLLAPSE_SIZE: Final = 16384
 
 
@@ -537,6 +539,8 @@ def tcp_try_coalesce(sk: TcpSock, to: SkBuff, skb: SkBuff) -> bool:
         more = skb.frags
         if more is None:
             more = []
+    elif skb.len > _COALESCE_COPY:
+        return False  # a reader copies it, once, and two segments cost that no more than one
     else:
         more = skb_pieces(skb, 0, skb.len)
     if have is None:

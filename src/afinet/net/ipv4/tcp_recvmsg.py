@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from afinet.net.socket import MsgHdr
 
 _RX_TSTAMP_FLAGS: Final = 1 << SOCK_RCVTSTAMP | 1 << SOCK_TIMESTAMPING_ANY
+# A part of a packet longer than this is handed out as a view: below, a copy costs less than the view.
+_VIEW: Final = 2048
+
 _READ_EVENTS: Final = EPOLLIN | EPOLLRDNORM | EPOLLRDHUP | EPOLLPRI | EPOLLERR | EPOLLHUP
 
 
@@ -218,7 +221,10 @@ def tcp_recvmsg_locked(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int
                     used = urg_offset
         if used:
             if not trunc:
-                if offset == 0 and used == skb.len and skb.frags is not None and skb.data_len == used:
+                if skb.frags is None and used > _VIEW:
+                    start = skb.data + offset
+                    pieces.append(memoryview(skb.head)[start : start + used])
+                elif offset == 0 and used == skb.len and skb.data_len == used and skb.frags is not None:
                     pieces.extend(skb.frags)
                 else:
                     pieces.extend(skb_pieces(skb, offset, used))
