@@ -18,7 +18,7 @@ PATHS := src tests setup.py build_backend.py $(wildcard benchmarks) $(wildcard e
 # What is tested is this Makefile's choice, not that of the shell it is called from.
 unexport AFINET_PURE PYTHONPATH
 .DELETE_ON_ERROR:
-.PHONY: all help test lint types layers test-pure test-compiled test-builds parity wire demo bench bench-wire wheel clean distclean
+.PHONY: all help test lint types layers test-pure test-compiled test-builds parity wire wire-slow demo bench bench-wire wheel clean distclean
 
 all: help
 
@@ -91,9 +91,22 @@ test:
 	@echo '== all passed'
 	@for log in interpreted compiled builds; do printf '%-12s %s\n' $$log "$$(tail -n 1 build/pytest-$$log.log)"; done
 
-# Real time and the running kernel: one test after the other, on a machine that is not busy.
-wire: $(DEV)/.done
-	@AFINET_PURE=1 $(DEV)/bin/pytest -m wire tests/runner tests/wire_real
+# Real time and the running kernel as peer: as root, where there is /dev/net/tun; elsewhere the tests skip, and say so. One after the
+# other. Everything compiled; interpreted, what the driver of devices and descriptors does.
+WIRE_ARGS ?=
+wire: SHELL := /bin/bash
+wire: $(FAST)/.done $(DEV)/.done
+	@mkdir -p build
+	@echo '== pytest, compiled, the kernel as peer'
+	@set -o pipefail; AFINET_EXPECT=compiled $(FAST)/bin/pytest -m 'wire and not slow' tests/runner tests/wire_real $(WIRE_ARGS) \
+		2>&1 | tee build/pytest-wire.log
+	@echo '== pytest, interpreted, the kernel as peer'
+	@set -o pipefail; AFINET_PURE=1 AFINET_EXPECT=pure $(DEV)/bin/pytest -m 'wire and not slow' tests/runner \
+		tests/wire_real/test_capture.py $(WIRE_ARGS) 2>&1 | tee build/pytest-wire-pure.log
+
+# 100 MB each way through 10 ms and 1 % loss: minutes each.
+wire-slow: $(FAST)/.done
+	@$(FAST)/bin/pytest -s -m 'wire and slow' tests/wire_real
 
 demo: $(FAST)/.done
 	@$(FAST)/bin/afinet run examples/quickstart.py

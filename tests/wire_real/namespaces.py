@@ -41,6 +41,13 @@ def require() -> None:
         pytest.skip(f"NOT TESTED AGAINST THE KERNEL, no real wire here: {reason}", allow_module_level=True)
 
 
+def main() -> int:
+    """Say what is missing, for scripts: the exit status is 1 then."""
+    reason = why_not()
+    print(reason or "a real wire can be tested here")
+    return 1 if reason else 0
+
+
 class Namespace:
     """A network namespace with `lo` up. It ends with its last socket, process and this object."""
 
@@ -114,3 +121,7 @@ def wait_for_line(process: subprocess.Popen[bytes], text: str, timeout: float = 
             process.kill()
             _, err = process.communicate()
             raise AssertionError(f"no {text!r} in {seen!r}; it said: {err.decode()}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

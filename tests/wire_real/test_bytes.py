@@ -6,7 +6,6 @@ The stack lingers for that after the program has ended, until the last byte is a
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 import time
 
@@ -140,7 +139,6 @@ def test_100_mb(transfer, ending: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.environ.get("AFINET_SLOW"), reason="takes minutes: AFINET_SLOW=1 runs it")
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("transfer", [from_afinet, to_afinet])
 def test_100_mb_where_one_packet_in_a_hundred_is_lost(transfer, ending: str) -> None:
