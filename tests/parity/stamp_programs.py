@@ -300,6 +300,25 @@ def extended_errors() -> dict[str, Program]:
     return programs
 
 
+def icmp_errors() -> dict[str, Program]:
+    """What goes with an ICMP error when control messages were asked for."""
+    programs: dict[str, Program] = {}
+    for where, host in (("lo", LO), ("v1", V1), ("its own address", V0)):
+        for label, name in (("pktinfo", IP_PKTINFO), ("ttl", IP_RECVTTL), ("tos", IP_RECVTOS), ("origdstaddr", 20)):
+            programs[f"port unreachable at {where}: {label}"] = [
+                ("socket", "s", "udp"),
+                ("bind", "s", sa("0.0.0.0", 5011)),
+                ("send", "s", b"x", 0, sa(host, 5999)),
+                ("recv", "s", 0, MSG_DONTWAIT),
+                on("s", SOL_IP, IP_RECVERR),
+                on("s", SOL_IP, name),
+                ("send", "s", b"payload", 0, sa(host, 5999)),
+                ("recv", "s", 3, MSG_ERRQUEUE | MSG_DONTWAIT, 300),
+                ("recv", "s", 3, MSG_ERRQUEUE | MSG_DONTWAIT, 300),
+            ]
+    return programs
+
+
 MSG_ZEROCOPY, SO_ZEROCOPY = 0x4000000, 60
 
 
@@ -340,4 +359,4 @@ def zerocopy() -> dict[str, Program]:
 
 
 def all_programs() -> dict[str, Program]:
-    return {**sending(), **streams(), **receiving(), **received_streams(), **extended_errors(), **zerocopy()}
+    return {**sending(), **streams(), **receiving(), **received_streams(), **extended_errors(), **icmp_errors(), **zerocopy()}

@@ -52,11 +52,13 @@ def test_an_option_answers_as_on_linux(option: str) -> None:
     for name in BY_OPTION[option]:
         program = PROGRAMS[name]
         mine = shorten(json.loads(json.dumps(run_program(calls, program))))
+        if mine == ANSWERS[name]:
+            continue
         if option_of(name) in REFUSED:
             # Said so, for every value: what is refused is not half there.
             assert set(step_answers(mine)) <= {"fd", "ENOPROTOOPT", "EINVAL", "ENOTSUP"}, name
             assert "0" not in step_answers(mine), name
-        elif mine != ANSWERS[name]:
+        else:
             pairs = zip(program, step_answers(mine), step_answers(ANSWERS[name]), strict=True)
             differ = [f"{step[0]}{step[2:]}: afinet {a}, Linux {b}" for step, a, b in pairs if a != b]
             pytest.fail(f"{name}: {len(differ)} steps differ: " + "; ".join(differ[:3]))

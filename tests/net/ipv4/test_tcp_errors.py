@@ -10,11 +10,15 @@ from afinet.net.ipv4 import tcp_ipv4, tcp_recvmsg
 from afinet.net.ipv4.inet_hashtables import InetHashinfo
 from afinet.net.ipv4.tcp_recvmsg import TcpReadActor
 from afinet.net.ipv4.tcp_sock import TcpSock
-from afinet.uapi.errno import EHOSTUNREACH
+from afinet.uapi.errno import EAGAIN, EHOSTUNREACH
+from afinet.uapi.in_ import IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_TTL
 from afinet.uapi.snmp import LINUX_MIB_TCPMINTTLDROP
+from afinet.uapi.sockaddr import pack_s32, parse_cmsgs
+from afinet.uapi.socket import AF_INET, MSG_ERRQUEUE, SO_ERROR, SOCK_STREAM
 from afinet.uapi.tcp import TCP_ESTABLISHED, TCP_SAVE_SYN, TCP_SAVED_SYN
 from afinet.wire import ip as wire_ip
 from afinet.wire import tcp as wire_tcp
+from tests.net.ipv4 import dgramhost
 from tests.net.ipv4.iphost import icmp_packet
 from tests.net.ipv4.tcphost import MSS1460, SEC, A, B, Peer, tcp_sk
 
@@ -160,3 +164,28 @@ def test_tcp_prot_has_every_member() -> None:
     assert prot.twsk_prot is not None and prot.rsk_prot is not None
     assert prot.sysctl_mem is p.net.ipv4.sysctl_tcp_mem
     assert prot.sysctl_wmem(p.net) is p.net.ipv4.sysctl_tcp_wmem and prot.sysctl_rmem(p.net) is p.net.ipv4.sysctl_tcp_rmem
+
+
+# -- the error queue -------------------------------------------------------------------------------------------------------
+
+
+def test_a_connect_that_fails_leaves_the_icmp_error_in_the_error_queue() -> None:
+    """IP_RECVERR on a stream: the quoted SYN, whom it was for, who said so, and what was asked for beside it: as on Linux."""
+    h = dgramhost.Hosts()
+    fd = h.socket(0, AF_INET, SOCK_STREAM | 0x800, 0)
+    for option in (IP_RECVERR, IP_PKTINFO, IP_RECVTTL):
+        assert h.setsockopt(fd, 0, option, pack_s32(1)) == 0
+    h.connect(fd, dgramhost.sa("10.9.0.77", 80))
+    h.run_until(h.kernel.now + 7 * dgramhost.SEC // 2)  # ARP gives up after three seconds
+    assert h.poll(fd, 0x7FFF) == 0x215D
+    n, quoted, name, control, flags = h.recvmsg(fd, 100, MSG_ERRQUEUE | 0x40, 300)
+    assert (n, quoted[2:4], flags) == (40, b"\0\x50", MSG_ERRQUEUE)
+    assert name == dgramhost.sa("10.9.0.77", 80)
+    assert parse_cmsgs(control) == [
+        (0, IP_PKTINFO, bytes.fromhex("01000000000000000a090001")),
+        (0, IP_TTL, pack_s32(64)),
+        (0, IP_RECVERR, bytes.fromhex("71000000020301000000000000000000") + dgramhost.sa(dgramhost.A)),
+    ]
+    assert h.recvmsg(fd, 100, MSG_ERRQUEUE | 0x40, 300)[0] == -EAGAIN
+    assert h.getsockopt(fd, 1, SO_ERROR, 4) == (0, pack_s32(0)), "told once, by the queue"
+    assert h.poll(fd, 0x7FFF) == 0x2155

@@ -391,10 +391,13 @@ def ip_cmsg_recv_pktinfo(msg: MsgHdr, sk: InetSock, skb: SkBuff) -> None:
     ifindex = 0
     spec_dst = 0
     serr = skb.cb
-    if isinstance(serr, datagram.SockExterrSkb) and serr.iif:
-        # A packet that was sent, with its time: by which device, and from which address.
-        ifindex = serr.iif
-        spec_dst = be.get_u32(skb.head, skb.network_header + ip.IP_SADDR)
+    if isinstance(serr, datagram.SockExterrSkb):
+        if serr.iif:
+            # A packet that was sent, with its time: by which device, and from which address.
+            ifindex = serr.iif
+            spec_dst = be.get_u32(skb.head, skb.network_header + ip.IP_SADDR)
+        else:
+            ifindex = skb.skb_iif  # an ICMP error: nobody prepared anything
     elif isinstance(rt, rtable.Rtable):
         ifindex = skb.skb_iif
         # Over loopback: the device whose address it was sent to.
