@@ -135,7 +135,7 @@ class LinuxCalls:
         return self.setsockopt(fd, 1, option, struct.pack("=H6xQ", len(insns) // 8, ctypes.addressof(buf)))
 
     def getsockopt(self, fd: int, level: int, name: int, size: int) -> tuple[int, bytes]:
-        buf = ctypes.create_string_buffer(max(size, 1))
+        buf = ctypes.create_string_buffer(max(size, 1) * 8)  # SO_GET_FILTER counts instructions of eight bytes
         length = ctypes.c_uint32(size)
         err = _ret(LIBC.getsockopt(fd, level, name, buf, ctypes.byref(length)))
         return err, b"" if err else buf.raw[: length.value]

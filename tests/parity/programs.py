@@ -190,6 +190,8 @@ def run_program(calls: Calls, program: Program) -> list[Any]:
             if err >= 0:
                 calls.close(err)
             out.append("fd" if err >= 0 else show_err(err))
+        elif call == "attach":
+            out.append(show_err(calls.attach_filter(fd, *args)))
         elif call == "close":
             out.append(show_err(calls.close(fd)))
             fds.pop(slot, None)
