@@ -313,7 +313,7 @@ class StreamTransport(_Transport, asyncio.Transport):
         if isinstance(protocol, asyncio.BufferedProtocol):
             self._fill(protocol, b"".join(pieces))
         elif isinstance(protocol, asyncio.Protocol):
-            self._tell(protocol.data_received, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self._tell(protocol.data_received, b"".join(pieces))
         return True
 
     def _fill(self, protocol: asyncio.BufferedProtocol, data: bytes) -> None:
