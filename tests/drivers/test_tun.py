@@ -15,6 +15,7 @@ from afinet.drivers.tun import TunIO, TunOps, tun_newlink, tun_poll, tun_receive
 from afinet.init.main import new_task
 from afinet.kernel.time import NSEC_PER_SEC
 from afinet.net.core import dev as dev_core
+from afinet.net.core.gso import dev_add_offload
 from afinet.net.core.netdevice import NetDevice
 from afinet.net.core.skbuff import (
     CHECKSUM_NONE,
@@ -22,19 +23,22 @@ from afinet.net.core.skbuff import (
     CHECKSUM_UNNECESSARY,
     SKB_GSO_DODGY,
     SKB_GSO_TCPV4,
+    SKB_GSO_UDP_L4,
     SkBuff,
     alloc_skb,
     consume_skb,
     skb_tobytes,
 )
 from afinet.net.ipv4 import devinet
+from afinet.net.ipv4.inet_offload import IpPacketOffload
+from afinet.net.ipv4.udp_offload import udpv4_offload_init
 from afinet.runner.hub import Event, Hub, HubKernel
 from afinet.sim.script import Calls, start
 from afinet.uapi.errno import EAGAIN, EIO
 from afinet.uapi.if_ether import ETH_P_IP
 from afinet.uapi.sockaddr import pack_sockaddr_in
 from afinet.uapi.socket import AF_INET, SOCK_STREAM
-from afinet.wire import ip, tcp
+from afinet.wire import ip, tcp, udp
 from tests.leaks import start_kernel
 from tests.net.core.devices import Handler, boot, drops, init_net
 from tests.net.ipv4.iphost import addr
@@ -72,10 +76,10 @@ class Look(Handler):
         return super().func(skb, dev)
 
 
-def device(tap: bool = False, hdr: int = 10, tso: bool = True) -> tuple[NetDevice, FakeIO, Look]:
+def device(tap: bool = False, hdr: int = 10, tso: bool = True, uso: bool = False) -> tuple[NetDevice, FakeIO, Look]:
     kernel = boot()
     io = FakeIO()
-    dev = tun_newlink(init_net(kernel), "tun0", io, tap, hdr, tso)
+    dev = tun_newlink(init_net(kernel), "tun0", io, tap, hdr, tso, uso=uso)
     assert dev_core.dev_open(dev) == 0
     look = Look()
     dev_core.dev_add_pack(kernel, look)
@@ -177,6 +181,33 @@ def test_a_device_without_tso_takes_no_super_packet() -> None:
     assert look.skbs == [] and dev.stats.rx_errors == 1
 
 
+def datagrams(data: bytes) -> bytes:
+    return ip.emit(0, 28 + len(data), 1, 0, 64, 17, PEER, ME, b"") + udp.emit(1, 2, 8 + len(data), 0xABCD) + data
+
+
+def test_a_super_packet_of_datagrams_comes_in_whole_where_it_was_offered() -> None:
+    dev, io, look = device(uso=True)
+    take(dev, io, vnet(NEEDS_CSUM, UDP_L4, 28, 1000, 20, 6) + datagrams(bytes(3500)))
+    (skb,) = look.skbs
+    assert (skb.gso_size, skb.gso_segs, skb.gso_type) == (1000, 4, SKB_GSO_UDP_L4 | SKB_GSO_DODGY)
+    assert (skb.ip_summed, skb.csum_start - skb.data, skb.csum_offset) == (CHECKSUM_PARTIAL, 20, 6)
+    take(dev, io, vnet(NEEDS_CSUM, UDP_L4, 28, 1000, 20, 6) + datagrams(bytes(1000)))
+    assert look.skbs[1].gso_size == 0
+    dev, io, look = device(uso=False)
+    take(dev, io, vnet(NEEDS_CSUM, UDP_L4, 28, 1000, 20, 6) + datagrams(bytes(3500)))
+    assert look.skbs == [] and dev.stats.rx_errors == 1
+
+
+@pytest.mark.parametrize("kind", [UDP_L4, TCPV4])
+def test_a_super_packet_of_ipv6_is_dropped_and_counted(kind: int) -> None:
+    dev, io, look = device(uso=True)
+    ipv6 = bytes([0x60]) + bytes(5) + bytes([6 if kind == TCPV4 else 17, 64]) + bytes(32)
+    packet = vnet(NEEDS_CSUM, kind, 60, 1000, 40, 16 if kind == TCPV4 else 6) + ipv6 + bytes(12) + b"\x50" + bytes(4000)
+    take(dev, io, packet, packet)
+    assert look.skbs == [] and dev.stats.rx_nohandler == 2
+    assert drops(init_net_of(dev)) == {"UNHANDLED_PROTO": 2}
+
+
 def test_a_short_ethernet_frame_is_dropped() -> None:
     dev, io, _ = device(tap=True)
     take(dev, io, vnet() + bytes(13))
@@ -217,6 +248,24 @@ def test_headers_go_out_as_the_kernel_reads_them() -> None:
     heads = [vnet(), vnet(NEEDS_CSUM, 0, 0, 0, 20, 16), vnet(NEEDS_CSUM, TCPV4 | ECN, 40, 1000, 20, 16)]
     assert io.sent == [h + b for h, b in zip(heads, bodies, strict=True)]
     assert dev.stats.tx_packets == 3
+
+
+def test_a_super_packet_of_datagrams_goes_out_whole_where_the_other_end_takes_it() -> None:
+    for uso in (True, False):
+        dev, io, _ = device(uso=uso)
+        dev_add_offload(dev.nd_net.kernel, IpPacketOffload(dev.nd_net.kernel))  # type: ignore[union-attr]
+        assert udpv4_offload_init(dev.nd_net.kernel) == 0  # type: ignore[union-attr]
+        skb = alloc_skb(datagrams(b""))
+        skb.frags, skb.data_len, skb.len = [bytes(2500)], 2500, 2528
+        skb.dev, skb.protocol, skb.transport_header = dev, ETH_P_IP, 20
+        skb.ip_summed, skb.csum_start, skb.csum_offset = CHECKSUM_PARTIAL, 20, 6
+        skb.gso_size, skb.gso_segs, skb.gso_type = 1000, 3, SKB_GSO_UDP_L4
+        assert dev_core.dev_queue_xmit(skb) == 0
+        if uso:
+            assert [f[:10] for f in io.sent] == [vnet(NEEDS_CSUM, UDP_L4, 28, 1000, 20, 6)]
+        else:
+            assert [f[:10] for f in io.sent] == [vnet(NEEDS_CSUM, start=20, offset=6)] * 3
+            assert [len(f) - 38 for f in io.sent] == [1000, 1000, 500]
 
 
 def test_the_header_of_the_packet_before_is_not_used_for_another_kind() -> None:
@@ -381,7 +430,7 @@ def test_nothing_that_is_read_raises_or_stays(
     kernel = start_kernel("host", b"hostile")
     net = init_net(kernel)
     io = FakeIO()
-    dev = tun_newlink(net, "tun0", io, tap, hdr, True)
+    dev = tun_newlink(net, "tun0", io, tap, hdr, True, uso=True)
     dev_core.dev_open(dev)
     devinet.inet_addr_add(dev, ME, 24)
     for i, (flags, gso, hdr_len, size, at, offset, body, cut) in enumerate(frames):

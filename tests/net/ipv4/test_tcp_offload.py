@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from afinet.drivers.tun import tun_poll
 from afinet.kernel.machine import Kernel
+from afinet.kernel.sysctl import sysctl_write
 from afinet.net.core import dev as dev_core
 from afinet.net.core import gso
 from afinet.net.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_TSO, NetDevice
@@ -26,10 +27,12 @@ from afinet.net.core.skbuff import (
     skb_truesize,
 )
 from afinet.net.core.sock import Proto, Sock
+from afinet.net.ipv4 import devinet
 from afinet.net.ipv4.inet_offload import inet_gso_segment, ipv4_offload_init
 from afinet.net.ipv4.tcp_offload import tcpv4_offload_init
 from afinet.net.ipv4.udp_offload import udpv4_offload_init
 from afinet.uapi.errno import EINVAL, EPROTONOSUPPORT
+from afinet.uapi.if_ import IFF_NOARP
 from afinet.uapi.if_ether import ETH_P_IP
 from afinet.uapi.in_ import IPPROTO_TCP, IPPROTO_UDP
 from afinet.uapi.snmp import TCP_MIB_CSUMERRORS
@@ -402,3 +405,69 @@ def damaged(packet: bytes) -> bool:
     except AssertionError:
         return True
     return False
+
+
+# -- a machine that forwards -----------------------------------------------------------------------------------------------
+
+
+class Router(GroHost):
+    """Packets for 10.0.1.0/24 leave by a device that cuts nothing itself, to a neighbour that is known."""
+
+    def __init__(self, mtu: int = 1500, features: int = 0) -> None:
+        super().__init__()
+        self.out, self.sink = sink_device(self.net, "sink0")
+        self.out.mtu = mtu
+        self.out.features |= features
+        self.out.flags |= IFF_NOARP
+        devinet.inet_addr_add(self.out, ME + 256, 24)
+        sysctl_write(self.net.sysctl_table, "net.ipv4.ip_forward", "1")
+
+    def forward(self, *packets: bytes) -> list[bytes]:
+        """What leaves, from the IP header on, when `packets` come in one batch."""
+        self.sink.sent.clear()
+        self.batch(*(to_the_other_side(p) for p in packets))
+        return [f[14:] for f in self.sink.sent]
+
+
+def to_the_other_side(packet: bytes, ttl: int = 64) -> bytes:
+    """The same segment to 10.0.1.2."""
+    _, tos, _, id, frag, _, _, _, saddr, _ = ip.parse(packet, 0)
+    th = bytearray(packet[20:])
+    th[16:18] = bytes(2)
+    check = checksum.csum_tcpudp_magic(saddr, ME + 257, len(th), 6, checksum.csum_partial(bytes(th), 0, len(th), 0))
+    th[16:18] = check.to_bytes(2, "big")
+    return ip.emit(tos, len(packet), id, frag, ttl, 6, saddr, ME + 257) + bytes(th)
+
+
+@pytest.mark.parametrize("features", [0, NETIF_F_HW_CSUM])
+@pytest.mark.parametrize("id", [None, 0])
+def test_what_is_forwarded_leaves_as_the_packets_that_came(features: int, id: int | None) -> None:
+    h = Router(features=features)
+    packets = train(10, last=ACK | PSH) if id is None else [segment(i * 100, b"x" * 100, id=id) for i in range(10)]
+    out = h.forward(*packets)
+    assert len(h.tap.skbs) == 1
+    if features:
+        assert [o[:20] + o[38:] for o in out] == [(p := to_the_other_side(q, 63))[:20] + p[38:] for q in packets]
+    else:
+        assert [normal(o) for o in out] == [normal(to_the_other_side(p, 63)) for p in packets]
+
+
+def test_a_device_that_cuts_gets_what_was_merged_whole_unless_the_identification_stays() -> None:
+    h = Router(features=NETIF_F_HW_CSUM | NETIF_F_TSO)
+    assert len(h.forward(*train(10))) == 1
+    assert len(h.forward(*[segment(i * 100, b"x" * 100, id=0) for i in range(10)])) == 10
+
+
+def test_packets_too_long_for_the_way_on_are_told_so_once_and_not_forwarded() -> None:
+    h = Router(mtu=1000)
+    assert h.forward(*train(5, 1000)) == []
+    (answer,) = [f[10:] for f in h.io.sent if f[19] == 1]
+    assert answer[20:22] == b"\x03\x04" and answer[26:28] == (1000).to_bytes(2, "big")
+    assert len(h.forward(*train(5, 960))) == 5
+
+
+def test_packets_that_may_be_fragmented_are() -> None:
+    h = Router(mtu=600)
+    out = h.forward(*train(3, 1000, frag=0))
+    assert [len(o) for o in out] == [596, 464] * 3
+    assert [ip.parse(o, 0)[3] for o in out] == [1, 1, 2, 2, 3, 3]

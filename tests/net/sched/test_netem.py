@@ -13,8 +13,11 @@ from afinet.kernel.machine import Kernel
 from afinet.kernel.random import RandomStream
 from afinet.kernel.time import NSEC_PER_MSEC
 from afinet.net.core import dev as dev_core
-from afinet.net.core.netdevice import NET_XMIT_DROP, NETIF_F_HW_CSUM, NetDevice
-from afinet.net.core.skbuff import CHECKSUM_NONE, CHECKSUM_PARTIAL, SkBuff, alloc_skb, skb_truesize
+from afinet.net.core.gso import skb_frames
+from afinet.net.core.netdevice import NET_XMIT_DROP, NETIF_F_HW_CSUM, NETIF_F_TSO, NetDevice
+from afinet.net.core.skbuff import CHECKSUM_NONE, CHECKSUM_PARTIAL, SKB_GSO_TCPV4, SkBuff, alloc_skb, skb_truesize
+from afinet.net.ipv4.inet_offload import ipv4_offload_init
+from afinet.net.ipv4.tcp_offload import tcpv4_offload_init
 from afinet.net.sched import netem_dist
 from afinet.net.sched.sch_generic import dev_graft_qdisc
 from afinet.net.sched.sch_netem import (
@@ -28,7 +31,7 @@ from afinet.net.sched.sch_netem import (
     tabledist,
 )
 from afinet.uapi.if_ether import ETH_P_IP
-from afinet.wire import checksum, ethernet, ip
+from afinet.wire import checksum, ethernet, ip, tcp
 from tests.net.core.devices import Sink, boot, drops, frame, init_net, sink_device
 
 MS = NSEC_PER_MSEC
@@ -318,6 +321,59 @@ def test_duplicates_come_twice_and_not_more():
         put(dev, b"%d" % i)
     drain(kernel)
     assert [f[14:] for f in sink.sent] == [b"0", b"0", b"1", b"1", b"2", b"2"]
+
+
+def put_super(kernel: Kernel, dev: NetDevice, n: int = 3) -> list[bytes]:
+    """A TCP super-packet of `n` packets of 1,000 bytes of payload; their frames."""
+    offloads = (ipv4_offload_init, tcpv4_offload_init)
+    if not kernel.offload_base:
+        assert [init(kernel) for init in offloads] == [0, 0]
+    payload = b"".join(bytes([i]) * 1000 for i in range(n))
+    head = ip.emit(0, 40 + len(payload), 1, ip.IP_DF, 64, 6, 1, 2) + tcp.emit(1, 2, 3, 4, 0x10, 5, 0, 0, b"")
+    skb = SkBuff(ethernet.emit(1, 2, ETH_P_IP) + head, [payload], len(payload), 1000)
+    skb.dev, skb.protocol, skb.network_header, skb.transport_header = dev, ETH_P_IP, 14, 34
+    skb.ip_summed, skb.csum_start, skb.csum_offset = CHECKSUM_PARTIAL, 34, 16
+    skb.gso_size, skb.gso_segs, skb.gso_type = 1000, n, SKB_GSO_TCPV4
+    frames = skb_frames(kernel, skb)
+    dev_core.dev_queue_xmit(skb)
+    return frames
+
+
+def test_a_super_packet_is_one_to_loss_and_delay_and_its_packets_to_the_rate_and_the_counters():
+    kernel, dev, sink, netem = setup()
+    dev.features |= NETIF_F_HW_CSUM | NETIF_F_TSO
+    netem.rate = 1_000_000  # bytes a second
+    start = kernel.now
+    put_super(kernel, dev)
+    assert dev.qdisc is not None and (dev.qdisc.qlen, dev.qdisc.backlog) == (1, 3 * 1054)
+    drain(kernel)
+    assert sink.when == [start + 3 * 1054 * 1000]
+    assert len(sink.sent) == 1 and (dev.qdisc.packets, dev.qdisc.bytes, dev.qdisc.backlog) == (3, 3 * 1054, 0)
+    netem.loss = NETEM_ALWAYS
+    put_super(kernel, dev)
+    assert dev.qdisc.drops == 1 and drops(init_net(kernel)) == {"LINK_LOSS": 1}
+
+
+def test_damage_to_a_super_packet_is_to_its_first_packet_and_the_others_take_their_own_chance():
+    kernel, dev, sink, netem = setup()
+    dev.features |= NETIF_F_HW_CSUM | NETIF_F_TSO
+    netem.corrupt = NETEM_ALWAYS
+    frames = put_super(kernel, dev)
+    drain(kernel)
+    assert len(sink.sent) == 3
+    for sent, frame_ in zip(sink.sent, frames, strict=True):
+        assert sum((x ^ y).bit_count() for x, y in zip(sent, frame_, strict=True)) == 1
+
+
+def test_a_super_packet_that_is_damaged_where_there_is_no_room_is_dropped_whole():
+    kernel, dev, sink, netem = setup(limit=1)
+    netem.latency = MS
+    put(dev, b"x")
+    netem.corrupt = netem.duplicate = NETEM_ALWAYS
+    put_super(kernel, dev)
+    assert drops(init_net(kernel)) == {"QDISC_OVERLIMIT": 4}
+    drain(kernel)
+    assert len(sink.sent) == 1
 
 
 def test_the_limit_holds_and_a_closing_device_leaves_nothing():
