@@ -92,15 +92,15 @@ def transfer(rate: str | None, size: int = 0) -> dict[str, object]:
 
 
 def run_until(hub, goal) -> None:  # type: ignore[no-untyped-def]
-    """Run in slices until `goal()` holds; no more than ten virtual minutes. Garbage is collected now and then, as the virtual
+    """Run event by event until `goal()` holds; no more than ten virtual minutes. Garbage is collected now and then, as the virtual
     runner does it."""
     limit = hub.now + 600 * NSEC_PER_SEC
-    slices = 0
+    events = 0
     gc.disable()
     while not goal():
         assert hub.now < limit, "the transfer does not end"
-        hub.run(limit, 20)
-        slices += 1
-        if slices % 1000 == 0:
+        hub.run(limit, 1)
+        events += 1
+        if events % 20_000 == 0:
             gc.collect(0)
     gc.enable()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from afinet.net.core.gro import GRO_MAX_HELD
 from afinet.net.core.netdevice import NETIF_F_GRO
 from afinet.net.core.skbuff import CHECKSUM_PARTIAL, SKB_GSO_TCPV4, skb_tobytes
@@ -85,6 +88,32 @@ def test_the_length_stays_below_64_kb() -> None:
     skbs = h.batch(*train(60, 1448))
     assert [s.gso_segs for s in skbs] == [45, 15]
     assert all(s.len < 65536 for s in skbs)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(2, 12),
+    st.lists(st.tuples(st.integers(0, 11), st.integers(0, 139), st.integers(0, 255)), max_size=12),
+    st.lists(st.tuples(st.integers(0, 11), st.integers(0, 140)), max_size=3),
+    st.booleans(),
+)
+def test_damage_anywhere_raises_nothing_and_no_packet_is_lost_or_changed(
+    n: int, damage: list[tuple[int, int, int]], cuts: list[tuple[int, int]], tap: bool
+) -> None:
+    h = GroHost(tap=tap)
+    link = ethernet.emit(h.dev.dev_addr, 7, 0x0800) if tap else b""
+    packets = [link + p for p in train(n, 100)]
+    for which, at, value in damage:
+        p = packets[which % n]
+        at %= len(p)
+        packets[which % n] = p[:at] + bytes([value]) + p[at + 1 :]
+    for which, length in cuts:
+        packets[which % n] = packets[which % n][: max(length, 20 + len(link))]
+    skbs = h.batch(*packets)
+    taken = [p for p in packets if tap or p[0] >> 4 in (4, 6)]
+    got = h.frames(skbs)
+    assert sorted(got) == sorted(taken)
+    assert h.dev.stats.rx_errors == n - len(taken)
 
 
 def test_a_merged_stream_is_received_as_it_was_sent() -> None:

@@ -180,6 +180,7 @@ if TYPE_CHECKING:
 
 _SKB_BASE: Final = 896  # skb_truesize(MAX_TCP_HEADER): what a segment is charged beside its payload
 _MAX_SKB_FRAGS: Final = 17
+_PIECE: Final = 8192
 _FLUSH_BACKLOG: Final = 16  # segments made in one call before the backlog is looked at
 
 TCP_CONG_DEFAULT: Final = "cubic"  # CONFIG_DEFAULT_TCP_CONG
@@ -443,6 +444,16 @@ def skb_add_data(skb: SkBuff, piece: bytes) -> None:
     skb.truesize += n
 
 
+def skb_add_user_data(skb: SkBuff, data: bytes, offset: int, n: int) -> None:
+    """Append `n` bytes of the program's, from `offset` on: the one time that they are copied. In pieces of _PIECE, since whoever cuts
+    the segment later copies no more than what is left of the piece that it cuts."""
+    while n > _PIECE:
+        skb_add_data(skb, data[offset : offset + _PIECE])
+        offset += _PIECE
+        n -= _PIECE
+    skb_add_data(skb, data[offset : offset + n])
+
+
 def tcp_remove_empty_skb(sk: TcpSock) -> None:
     """A segment was made, and then there was no memory for its data."""
     skb = sk.sk_write_queue.tail
@@ -530,7 +541,7 @@ def tcp_sendmsg_locked(sk: TcpSock, msg: MsgHdr, size: int) -> int:
                 tcp_output.tcp_chrono_start(sk, TCP_CHRONO_SNDBUF_LIMITED)
                 return err
             return _sendmsg_error(sk, msg, flags, err, copied, mss_now, size_goal)
-        skb_add_data(skb, data[copied : copied + room])
+        skb_add_user_data(skb, data, copied, room)
         sk.sk_wmem_queued += room
         sk.sk_forward_alloc -= room
         if copied == 0:

@@ -623,11 +623,12 @@ def tcp_tso_should_defer(sk: TcpSock, skb: SkBuff, max_segs: int) -> int:
             return 0
     elif limit > 3 * sk.mss_cache:
         return 0
-    # The next ACK is expected half an RTT from now or later: then no.
+    # The next ACK is expected half an RTT from now, or a millisecond, or later: then no, for a smooth ACK clock is worth more.
     head = tcp_rtx_queue_head(sk)
     if head is None:
         return 0
-    if sk.kernel.now - head.tstamp < (sk.srtt_us >> 4) * NSEC_PER_USEC:
+    srtt = sk.srtt_us * (NSEC_PER_USEC >> 3)
+    if head.tstamp + srtt - sk.kernel.now > min(srtt >> 1, NSEC_PER_MSEC):
         return 0
     if cong_win < send_win:
         if cong_win <= skb.len:
