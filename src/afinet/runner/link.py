@@ -187,28 +187,23 @@ class LinkEnd(Wire):
             if rate:
                 when = self.leave(header + (size if i < segs - 1 else tail))
             fate = FULL if when < 0 else 0 if plain else self.decide()
-            if run:
-                if fate == 0 and self.delay == delay and when - began <= COALESCE:
-                    run += 1
-                    ended = when
-                    continue
+            joins = run > 0 and fate == 0 and self.delay == delay and when - began <= COALESCE
+            if fate or (run and not joins):
                 if cutter is None:
                     cutter = self.cutter(skb, dev)
                     if cutter is None:
                         return
-                self.send(cutter.take(run), ended + delay)
-                run = 0
-            if fate == 0:
-                run = 1
+                if run:
+                    self.send(cutter.take(run), ended + delay)
+                    run = 0
+                if fate:
+                    self.carry(cutter.take(1), dev, when, fate)
+                    continue
+            if run == 0:
                 began = when
-                ended = when
                 delay = self.delay
-                continue
-            if cutter is None:
-                cutter = self.cutter(skb, dev)
-                if cutter is None:
-                    return
-            self.carry(cutter.take(1), dev, when, fate)
+            run += 1
+            ended = when
         if run == segs:
             self.send(skb, ended + delay)
             return
