@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from afinet.net.core import dev as dev_core
 from afinet.net.core.netdevice import NETIF_F_GRO
-from afinet.net.core.skbuff import SKB_OVERHEAD, SkBuff, consume_skb, skb_pieces
+from afinet.net.core.skbuff import SKB_GSO_DODGY, SKB_OVERHEAD, SkBuff, consume_skb, skb_pieces
 
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
@@ -122,11 +122,11 @@ def napi_gro_receive(kernel: Kernel, skb: SkBuff) -> None:
     assert dev is not None
     if dev.features & NETIF_F_GRO:
         offload = kernel.offload_base.get(skb.protocol)
-        if offload is not None:
-            sd = kernel.softnet_data
-            assert sd is not None
-            if offload.gro_receive(sd.gro, skb):
-                return
+        sd = kernel.softnet_data
+        assert sd is not None
+        # A super-packet from outside is not merged; all it can do is to end what is held.
+        if offload is not None and (sd.gro.held or not skb.gso_type & SKB_GSO_DODGY) and offload.gro_receive(sd.gro, skb):
+            return
     dev_core.netif_rx(skb)
 
 
