@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from afinet import Network
 from afinet.net.core.dev import dev_add_pack, dev_queue_xmit
@@ -224,7 +226,7 @@ class Packets:
         dev_add_pack(bench.link.b.kernel, Count(ETH_P_ALL))
 
     def frame(self, host: Any, dev: str, when: int, outbound: bool, frame: bytes) -> None:
-        if host is self.bench.link.b and not outbound and frame[12:14] == b"\x08\x00":
+        if host is self.bench.link.b and dev == "eth0" and not outbound and frame[12:14] == b"\x08\x00":
             assert self.bench.end.netem.corrupt or check_frame(frame) == "tcp"
             self.seen.append((self.bench.net.now_ns - self.bench.base, frame[54:]))
 
@@ -350,6 +352,42 @@ def test_a_train_suffers_what_single_packets_would(make: Any, faults: dict[str, 
         assert sorted(seen[0].seen) == sorted(seen[1].seen)
     # No more objects, for what was never separated, or arrives at one instant again, is one.
     assert seen[0].objects <= seen[1].objects
+
+
+SHARE = st.sampled_from([0, 0, "3%", "20%", 1])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 44), st.sampled_from(["0ms", "1ms", "30ms"])), min_size=1, max_size=8),
+    st.fixed_dictionaries({"loss": SHARE, "duplicate": SHARE, "corrupt": SHARE, "reorder": SHARE}),
+    st.sampled_from([None, "5mbit", "1gbit", "40gbit"]),
+    st.sampled_from([5, 1000, "20kb"]),
+    st.sampled_from(["0ms", "2ms"]),
+)
+def test_every_packet_of_every_train_is_accounted_for(
+    trains: list[tuple[int, str]], faults: dict[str, Any], rate: str | None, queue: int | str, jitter: str
+) -> None:
+    bench = Bench(delay="10ms", rate=rate, queue=queue, jitter=jitter, **faults)
+    try:
+        seen = Packets(bench)
+        end = bench.end
+        overflowed, duplicated = end.overflowed, end.duplicated
+        # What else comes this way, answers to the other end's ARP, is none of ours: the other end may not send.
+        with bench.link.cut(towards="a"):
+            sent = 0
+            for n, pause in trains:
+                train(bench, n)
+                sent += n
+                bench.net.run_for(pause)
+            bench.arrivals()
+        arrived = end.packets - bench.packets
+        assert arrived == sent - (end.lost - bench.lost) - (end.overflowed - overflowed) + end.duplicated - duplicated
+        # Some damage makes a frame that is no IP packet, or for somebody else.
+        assert len(seen.seen) == arrived or faults["corrupt"]
+        assert bench.link.device_b.stats.rx_packets >= len(seen.seen)
+    finally:
+        bench.net.close()
 
 
 def test_a_train_on_a_cut_link_is_lost_by_packets(make: Any) -> None:

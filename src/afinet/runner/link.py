@@ -269,13 +269,13 @@ class LinkEnd(Wire):
         count = 1
         if q.duplicate_event():
             count = 2
+            self.duplicated += 1
         if q.loss_event():
-            count -= 1
+            count -= 1  # of two, one is left
             self.lost += 1
         if count == 0:
             return LOST
         if count == 2:
-            self.duplicated += 1
             fate = DOUBLED
             self.twin_delay = q.delay()
         if q.corrupt_event():

@@ -445,8 +445,8 @@ def skb_add_data(skb: SkBuff, piece: bytes) -> None:
 
 
 def skb_add_user_data(skb: SkBuff, data: bytes, offset: int, n: int) -> None:
-    """Append `n` bytes of the program's, from `offset` on: the one time that they are copied. In pieces of _PIECE, since whoever cuts
-    the segment later copies no more than what is left of the piece that it cuts."""
+    """Append `n` bytes of the program's, from `offset` on: the one time that they are copied. In pieces of _PIECE, since whoever
+    cuts the segment later copies no more than what is left of the piece that it cuts."""
     while n > _PIECE:
         skb_add_data(skb, data[offset : offset + _PIECE])
         offset += _PIECE
