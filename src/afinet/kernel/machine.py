@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from afinet._mypyc import mypyc_attr
+from afinet.kernel.printk import LogBuffer, RateLimit
 from afinet.kernel.random import RandomStream
 from afinet.kernel.softirq import NR_SOFTIRQS, SoftirqAction, do_softirq
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_SEC, VIRTUAL_EPOCH
@@ -67,14 +68,16 @@ class Kernel:
         "inet_hashinfo",
         "inet_offloads",
         "inet_protos",
+        "inetaddr_chain",
         "inetsw",
         "init_net",
         "init_task",
         "inode_seq",
         "ip_idents",
-        "inetaddr_chain",
+        "log",
         "net_families",
         "net_list",
+        "net_ratelimit_state",
         "net_seq",
         "netdev_chain",
         "now",
@@ -86,12 +89,12 @@ class Kernel:
         "proto_list",
         "ptype_all",
         "ptype_base",
-        "raw_hash",
         "qdisc_base",
+        "raw_hash",
         "runner",
         "running",
-        "seed",
         "security_hooks",
+        "seed",
         "siphash_key",
         "softirq_count",
         "softirq_pending",
@@ -115,6 +118,8 @@ class Kernel:
         self.tick_nsec: int = NSEC_PER_SEC // hz
         self.seed: bytes = seed
         self.streams: dict[str, RandomStream] = {}
+        self.log: LogBuffer = LogBuffer()
+        self.net_ratelimit_state: RateLimit = RateLimit(5 * NSEC_PER_SEC, 10)
         self.siphash_key: bytes = RandomStream(seed, "siphash").get_random_bytes(16)
         # Clocks. `now` is CLOCK_MONOTONIC, in ns; it starts at an hour so that "a long time ago" is representable.
         self.now: int = 3600 * NSEC_PER_SEC
@@ -238,6 +243,14 @@ class Kernel:
             stream = RandomStream(self.seed, name)
             self.streams[name] = stream
         return stream
+
+    def printk(self, text: str) -> None:
+        """A line for the log that dmesg(1) shows."""
+        self.log.printk(self.now, text)
+
+    def net_ratelimit(self) -> bool:
+        """Whether one more line about packets may be logged (net/core/utils.c)."""
+        return self.net_ratelimit_state.ratelimit(self.now)
 
     def warn_on(self, what: str) -> None:
         """WARN_ON: an invariant does not hold; go on, but let the tests see it."""

@@ -96,6 +96,10 @@ class Host:
         except SetUpError as e:
             raise UsageError(f"{self.name}: {e}") from None
 
+    def dmesg(self) -> list[str]:
+        """The lines of the kernel's log, each with its time in seconds."""
+        return [f"[{when / 1e9:12.6f}] {text}" for when, text in self.kernel.log.lines]
+
     @property
     def devices(self) -> list[NetDevice]:
         """`lo` and the ends of the links."""

@@ -445,3 +445,40 @@ def test_arp_invalidate_forgets_what_is_not_valid(host: Host):
     assert arp.arp_invalidate(host.dev, PEER, False) == 0 and PEER in host.neigh()
     assert arp.arp_invalidate(host.dev, PEER, True) == 0 and host.neigh() == {}
     assert arp.arp_invalidate(host.dev, PEER, True) < 0
+
+
+# -- standing in for others ----------------------------------------------------------------------------------------------------
+
+
+def proxy(host: Host, *settings: str) -> None:
+    """A router with a route over another device."""
+    for name in ("ip_forward", *settings):
+        assert sysctl_write(host.net.sysctl_table, f"net/ipv4/{name}", "1") == 0
+    other = veth_wire_newlink(host.net, "eth1", RecordingWire())
+    dev_core.dev_open(other)
+    devinet.inet_addr_add(other, addr("192.0.2.1"), 24)
+
+
+def test_a_proxy_answers_after_a_random_part_of_proxy_delay(host: Host) -> None:
+    proxy(host, "conf/eth0/proxy_arp")
+    host.sent()
+    assert host.hear(ARPOP_REQUEST, PEER_MAC, PEER, 0, addr("192.0.2.7")) == []
+    assert host.kernel.timers.pending
+    host.sleep(800 * NSEC_PER_MSEC)
+    assert host.sent() == [Arp(PEER_MAC, ARPOP_REPLY, host.mac, addr("192.0.2.7"), PEER_MAC, PEER)]
+
+
+def test_a_question_to_the_proxy_alone_is_answered_at_once(host: Host) -> None:
+    proxy(host, "conf/eth0/proxy_arp")
+    host.sent()
+    assert len(host.hear(ARPOP_REQUEST, PEER_MAC, PEER, 0, addr("192.0.2.7"), host.mac)) == 1
+
+
+def test_a_proxys_queue_is_bounded_and_goes_with_the_device(host: Host) -> None:
+    proxy(host, "conf/eth0/proxy_arp")
+    for i in range(100):
+        host.hear(ARPOP_REQUEST, PEER_MAC, PEER, 0, addr("192.0.2.7") + i)
+    assert host.tbl.proxy_queue is not None and len(host.tbl.proxy_queue.queue) == 65
+    assert drops(host.net)["NEIGH_QUEUEFULL"] == 35
+    dev_core.dev_close(host.dev)
+    assert host.tbl.proxy_queue.queue == [] and not host.tbl.proxy_queue.timer_pending()

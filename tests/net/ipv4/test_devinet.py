@@ -162,7 +162,7 @@ def test_the_settings_have_linux_defaults() -> None:
         "all/accept_source_route": "0", "default/accept_source_route": "1", "e0/accept_source_route": "1",
         "all/send_redirects": "1", "e0/secure_redirects": "1", "e0/accept_redirects": "1", "e0/shared_media": "1",
         "e0/rp_filter": "0", "e0/forwarding": "0", "e0/arp_ignore": "0", "e0/promote_secondaries": "0",
-        "lo/disable_policy": "1", "lo/disable_xfrm": "1", "e0/disable_policy": "0", "e0/arp_evict_nocarrier": "1",
+        "e0/arp_evict_nocarrier": "1",
         "e0/igmpv2_unsolicited_report_interval": "10000",
     }  # fmt: skip
     assert {name: sysctl_read(net.sysctl_table, f"net/ipv4/conf/{name}") for name in expect} == expect

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from afinet.kernel.sysctl import sysctl_write
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
+from afinet.net.core import dev as dev_core
+from afinet.net.core.skbuff import alloc_skb
 from afinet.net.ipv4 import icmp
+from afinet.sim import iproute
 from afinet.uapi.errno import ECONNREFUSED, EHOSTUNREACH, EMSGSIZE, ENETUNREACH
+from afinet.uapi.icmp import ICMP_ECHO
+from afinet.uapi.if_ether import ETH_P_IP
 from afinet.uapi.if_packet import PACKET_BROADCAST
 from tests.net.ipv4.iphost import ME, PEER, PROTO, Host, addr, icmp_packet, packet, parse_icmp
 
@@ -232,3 +238,20 @@ def test_an_error_names_its_second_word() -> None:
     icmp.icmp_send(skb, 5, 1, addr("10.0.0.77"))
     (reply,) = h.sent()
     assert parse_icmp(reply)[:3] == (5, 1, addr("10.0.0.77"))
+
+
+def test_answers_carry_the_mark_of_what_they_answer_if_fwmark_reflect_says_so() -> None:
+    h = Host()
+    assert iproute.ip_rule(h.net, "add fwmark 7 lookup 100") == (0, "")
+    assert iproute.ip_route(h.net, "add default dev wire1 table 100") == (0, "")
+    data = icmp_packet(ICMP_ECHO, 0, 1, b"", PEER)
+    for reflect, link in ((0, h.link), (1, h.farlink)):
+        assert sysctl_write(h.net.sysctl_table, "net/ipv4/fwmark_reflect", str(reflect)) == 0
+        skb = alloc_skb(data)
+        skb.dev = h.dev
+        skb.protocol = ETH_P_IP
+        skb.mark = 7
+        dev_core.netif_rx(skb)
+        h.kernel.run(h.kernel.now)
+        assert len(link.sent) == 1
+        link.sent.clear()

@@ -479,3 +479,29 @@ def test_no_packet_raises_and_each_is_dropped_or_routed(
     fl4 = Flowi4(daddr, saddr, dscp=tos, proto=proto)
     err, rt = route.ip_route_output_flow(net, fl4, None)
     assert (err == 0) == (rt is not None)
+
+
+# -- martians --------------------------------------------------------------------------------------------------------------------
+
+
+def test_martians_are_logged_where_a_device_says_so_but_not_without_end() -> None:
+    net = boot()
+    e0 = add_dev(net, "e0", "10.0.0.1/24")
+    log = net.kernel.log
+    route_input(e0, "224.0.0.5", "10.0.0.1")
+    assert log.lines == [] and net.ipv4.route.in_martian_src == 1
+    assert sysctl_write(net.sysctl_table, "net/ipv4/conf/e0/log_martians", "1") == 0
+    route_input(e0, "224.0.0.5", "10.0.0.1")
+    route_input(e0, "10.0.0.1", "10.0.0.1")
+    route_input(e0, "10.0.0.9", "127.0.0.1")
+    assert [text for _, text in log.lines] == [
+        "IPv4: martian source 10.0.0.1 from 224.0.0.5, on dev e0",
+        "IPv4: martian source 10.0.0.1 from 10.0.0.1, on dev e0",
+        "IPv4: martian destination 127.0.0.1 from 10.0.0.9, dev e0",
+    ]
+    for _ in range(100):
+        route_input(e0, "224.0.0.5", "10.0.0.1")
+    assert len(log.lines) == 10
+    net.kernel.now += 6 * NSEC_PER_SEC
+    route_input(e0, "224.0.0.5", "10.0.0.1")
+    assert len(log.lines) == 11

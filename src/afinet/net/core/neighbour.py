@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Final
 
 from afinet._mypyc import mypyc_attr
 from afinet.kernel.notifier import NotifierBlock
-from afinet.kernel.sysctl import INT_MAX, LONG_MAX, CtlTable, register_sysctl
+from afinet.kernel.sysctl import INT_MAX, CtlTable, CtlTime, register_sysctl
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
 from afinet.kernel.timer import TimerList
 from afinet.net.core import dev as dev_core
+from afinet.net.core import neigh_proxy
 from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_NEIGH_DEAD,
     SKB_DROP_REASON_NEIGH_FAILED,
@@ -67,6 +68,7 @@ from afinet.uapi.neighbour import (
 
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
+    from afinet.net.core.neigh_proxy import ProxyQueue
     from afinet.net.core.net_namespace import Net
     from afinet.net.core.skbuff import SkBuff
 
@@ -88,20 +90,19 @@ class NeighParms:
     """struct neigh_parms: the settings of a table on one device (`dev`), or its defaults (None). Times are ns."""
 
     __slots__ = (
-        "anycast_delay",
         "app_probes",
         "base_reachable_time",
         "dead",
         "delay_probe_time",
         "dev",
         "gc_staletime",
-        "interval_probe_time",
         "locktime",
         "mcast_probes",
         "mcast_reprobes",
         "name",
         "proxy_delay",
         "proxy_qlen",
+        "qlen",
         "queue_len_bytes",
         "reachable_time",
         "retrans_time",
@@ -123,11 +124,10 @@ class NeighParms:
         self.retrans_time: int = NSEC_PER_SEC
         self.base_reachable_time: int = 30 * NSEC_PER_SEC
         self.delay_probe_time: int = 5 * NSEC_PER_SEC
-        self.interval_probe_time: int = 5 * NSEC_PER_SEC
         self.gc_staletime: int = 60 * NSEC_PER_SEC
         self.queue_len_bytes: int = 212992  # SK_WMEM_DEFAULT
         self.proxy_qlen: int = 64
-        self.anycast_delay: int = NSEC_PER_SEC
+        self.qlen: int = 0  # of the proxy queue
         self.proxy_delay: int = 800 * NSEC_PER_MSEC
         self.locktime: int = NSEC_PER_SEC
         self.reachable_time: int = 30 * NSEC_PER_SEC  # base_reachable_time times 0.5 to 1.5; see neigh_reachable_time
@@ -223,7 +223,6 @@ class NeighTable:
     """struct neigh_table: the neighbours of one protocol in one namespace. The protocol's part is in the methods."""
 
     __slots__ = (
-        "gc_interval",
         "gc_thresh1",
         "gc_thresh2",
         "gc_thresh3",
@@ -238,6 +237,7 @@ class NeighTable:
         "parms_list",
         "permanent",
         "protocol",
+        "proxy_queue",
         "stats",
     )
 
@@ -247,7 +247,6 @@ class NeighTable:
         self.kernel: Kernel = kernel
         self.id: str = id
         self.protocol: int = protocol  # ETH_P_*
-        self.gc_interval: int = 30 * NSEC_PER_SEC
         self.gc_thresh1: int = 128
         self.gc_thresh2: int = 512
         self.gc_thresh3: int = 1024
@@ -257,6 +256,7 @@ class NeighTable:
         self.last_flush: int = kernel.now
         self.last_rand: int = kernel.now
         self.stats: NeighStatistics = NeighStatistics()
+        self.proxy_queue: ProxyQueue | None = None  # made when first needed
         self.parms: NeighParms = NeighParms(self, None)
         self.parms_list: list[NeighParms] = [self.parms]
         self.parms.reachable_time = neigh_rand_reach_time(kernel, self.parms.base_reachable_time)
@@ -275,6 +275,9 @@ class NeighTable:
     def error_report(self, n: Neighbour, skb: SkBuff) -> None:
         """Tell the sender of a packet that waited in vain, and free it."""
         kfree_skb_reason(self.net, skb, SKB_DROP_REASON_NEIGH_FAILED)
+
+    def proxy_redo(self, skb: SkBuff) -> None:
+        """A question that waited in the proxy queue: answer it now."""
 
 
 # -- sending ---------------------------------------------------------------------------------------------------------------
@@ -730,6 +733,7 @@ def neigh_carrier_down(tbl: NeighTable, dev: NetDevice) -> None:
 def neigh_ifdown(tbl: NeighTable, dev: NetDevice) -> None:
     """The device is down or gone."""
     neigh_flush_dev(tbl, dev, False)
+    neigh_proxy.pneigh_queue_purge(tbl, dev)
 
 
 def neigh_table_clear(tbl: NeighTable) -> None:
@@ -750,11 +754,9 @@ def neigh_parms_alloc(tbl: NeighTable, dev: NetDevice) -> NeighParms:
     p.retrans_time = d.retrans_time
     p.base_reachable_time = d.base_reachable_time
     p.delay_probe_time = d.delay_probe_time
-    p.interval_probe_time = d.interval_probe_time
     p.gc_staletime = d.gc_staletime
     p.queue_len_bytes = d.queue_len_bytes
     p.proxy_qlen = d.proxy_qlen
-    p.anycast_delay = d.anycast_delay
     p.proxy_delay = d.proxy_delay
     p.locktime = d.locktime
     p.reachable_time = neigh_rand_reach_time(tbl.kernel, p.base_reachable_time)
@@ -816,27 +818,27 @@ def neigh_init(kernel: Kernel) -> int:
 # -- sysctl ----------------------------------------------------------------------------------------------------------------
 
 
+USER_HZ: Final = 100  # in which some times are written
+
+
 class NeighCtl(CtlTable):
-    """A number under net/ipv4/neigh/, kept as `unit` times what is written: 1, or the ns of a time's unit.
+    """A setting under net/ipv4/neigh/, in the format of another entry. A write to neigh/default goes to all devices for which that
+    setting has not been written (neigh_copy_dflt_parms)."""
 
-    A write to neigh/default goes to all devices for which that setting has not been written (neigh_copy_dflt_parms).
-    """
+    __slots__ = ("format", "parms")
 
-    __slots__ = ("parms", "unit")
-
-    def __init__(self, procname: str, parms: NeighParms, field: str, unit: int = 1) -> None:
-        super().__init__(procname, parms, field, 0, LONG_MAX)
+    def __init__(self, parms: NeighParms, format: CtlTable) -> None:
+        super().__init__(format.procname, parms, format.field)
+        self.format: CtlTable = format
         self.parms: NeighParms = parms
-        self.unit: int = unit
 
-    def read(self) -> str:
-        return str(int(super().read()) // self.unit)
+    def stored(self, value: int) -> int | None:
+        return self.format.stored(value)
 
-    def write(self, text: str) -> int:
-        words = text.split()
-        if len(words) != 1 or not words[0].isdecimal() or int(words[0]) > INT_MAX // (self.unit if self.unit < 10_000 else 1):
-            return -EINVAL
-        value = str(int(words[0]) * self.unit)
+    def shown(self, value: int) -> int:
+        return self.format.shown(value)
+
+    def put(self, i: int, value: int) -> None:
         parms = self.parms
         targets = [parms]
         if parms.dev is None:
@@ -846,52 +848,45 @@ class NeighCtl(CtlTable):
         elif self.field not in parms.written:
             parms.written.append(self.field)
         for p in targets:
-            CtlTable(self.procname, p, self.field, 0, LONG_MAX).write(value)
+            CtlTable(self.procname, p, self.field).put(i, value)
             if self.field == "base_reachable_time":
                 # it takes effect at once, not in five minutes
                 p.reachable_time = neigh_rand_reach_time(p.tbl.kernel, p.base_reachable_time)
-        return 0
+
+
+class UnresQlenCtl(CtlTable):
+    """proc_unres_qlen: queue_len_bytes in packets of the usual size."""
+
+    __slots__ = ()
+
+    def stored(self, value: int) -> int | None:
+        return value * SKB_TRUESIZE_FRAME if 0 <= value <= INT_MAX // SKB_TRUESIZE_FRAME else None
+
+    def shown(self, value: int) -> int:
+        return value // SKB_TRUESIZE_FRAME
 
 
 def neigh_ctls(parms: NeighParms) -> list[CtlTable]:
     """The files of net/ipv4/neigh/DEV: some of them are two views of one value."""
-    userhz = NSEC_PER_SEC // 100  # USER_HZ
-    ms = NSEC_PER_MSEC
-    second = NSEC_PER_SEC
-    return [
-        NeighCtl("mcast_solicit", parms, "mcast_probes"),
-        NeighCtl("ucast_solicit", parms, "ucast_probes"),
-        NeighCtl("app_solicit", parms, "app_probes"),
-        NeighCtl("mcast_resolicit", parms, "mcast_reprobes"),
-        NeighCtl("retrans_time", parms, "retrans_time", userhz),
-        NeighCtl("retrans_time_ms", parms, "retrans_time", ms),
-        NeighCtl("base_reachable_time", parms, "base_reachable_time", second),
-        NeighCtl("base_reachable_time_ms", parms, "base_reachable_time", ms),
-        NeighCtl("delay_first_probe_time", parms, "delay_probe_time", second),
-        NeighCtl("interval_probe_time_ms", parms, "interval_probe_time", ms),
-        NeighCtl("gc_stale_time", parms, "gc_staletime", second),
-        NeighCtl("unres_qlen_bytes", parms, "queue_len_bytes"),
-        NeighCtl("unres_qlen", parms, "queue_len_bytes", SKB_TRUESIZE_FRAME),
-        NeighCtl("proxy_qlen", parms, "proxy_qlen"),
-        NeighCtl("anycast_delay", parms, "anycast_delay", userhz),
-        NeighCtl("proxy_delay", parms, "proxy_delay", userhz),
-        NeighCtl("locktime", parms, "locktime", userhz),
+    hz = parms.tbl.kernel.hz
+    formats: list[CtlTable] = [
+        CtlTable("mcast_solicit", parms, "mcast_probes", 0),
+        CtlTable("ucast_solicit", parms, "ucast_probes", 0),
+        CtlTable("app_solicit", parms, "app_probes", 0),
+        CtlTable("mcast_resolicit", parms, "mcast_reprobes", 0),
+        CtlTime("retrans_time", parms, "retrans_time", USER_HZ, hz),
+        CtlTime("retrans_time_ms", parms, "retrans_time", 1000, hz),
+        CtlTime("base_reachable_time", parms, "base_reachable_time", 1, hz),
+        CtlTime("base_reachable_time_ms", parms, "base_reachable_time", 1000, hz),
+        CtlTime("delay_first_probe_time", parms, "delay_probe_time", 1, hz),
+        CtlTime("gc_stale_time", parms, "gc_staletime", 1, hz),
+        CtlTable("unres_qlen_bytes", parms, "queue_len_bytes", 0),
+        UnresQlenCtl("unres_qlen", parms, "queue_len_bytes"),
+        CtlTable("proxy_qlen", parms, "proxy_qlen", 0),
+        CtlTime("proxy_delay", parms, "proxy_delay", USER_HZ, hz),
+        CtlTime("locktime", parms, "locktime", USER_HZ, hz),
     ]
-
-
-class NeighGcIntervalCtl(CtlTable):
-    """gc_interval, in seconds."""
-
-    __slots__ = ()
-
-    def read(self) -> str:
-        return str(int(super().read()) // NSEC_PER_SEC)
-
-    def write(self, text: str) -> int:
-        words = text.split()
-        if len(words) != 1 or not words[0].isdecimal() or int(words[0]) > INT_MAX:
-            return -EINVAL
-        return super().write(str(int(words[0]) * NSEC_PER_SEC))
+    return [NeighCtl(parms, format) for format in formats]
 
 
 def neigh_sysctl_register(net: Net, path: str, parms: NeighParms) -> None:
@@ -901,7 +896,6 @@ def neigh_sysctl_register(net: Net, path: str, parms: NeighParms) -> None:
     entries = neigh_ctls(parms)
     if parms.dev is None:
         tbl = parms.tbl
-        entries.append(NeighGcIntervalCtl("gc_interval", tbl, "gc_interval", 0, LONG_MAX))
         entries.append(CtlTable("gc_thresh1", tbl, "gc_thresh1", 0))
         entries.append(CtlTable("gc_thresh2", tbl, "gc_thresh2", 0))
         entries.append(CtlTable("gc_thresh3", tbl, "gc_thresh3", 0))

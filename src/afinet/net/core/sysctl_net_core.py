@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from afinet.kernel.sysctl import CtlTable, register_sysctl
+from afinet.kernel.sysctl import CtlString, CtlTable, register_sysctl
 from afinet.net.core.net_namespace import PernetOperations, register_pernet_subsys
 from afinet.net.core.sock import SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF
 from afinet.uapi.errno import ENOENT
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from afinet.net.core.net_namespace import Net
 
 
-class DefaultQdiscCtl(CtlTable):
+class DefaultQdiscCtl(CtlString):
     """set_default_qdisc: a qdisc that is registered, else -ENOENT."""
 
     __slots__ = ("net",)

@@ -5,9 +5,10 @@ machine (net/core/neighbour.py) calls ArpTable.solicit -> arp_solicit -> arp_sen
 
 What is believed is Linux's choice: a request makes an entry only if it is for us and leaves it STALE, an unasked reply changes
 an entry but makes none (arp_accept), a reply to us confirms, and within `locktime` of a change the first answer wins. Hostile
-packets of any kind are dropped with a reason.
+packets of any kind are dropped with a reason. A router with proxy_arp answers for those whom it would reach by another device
+(arp_fwd_proxy), with proxy_arp_pvlan for those on the same (arp_fwd_pvlan).
 
-Left out: proxy ARP, the ioctls (neigh_add and neigh_delete do their work), hardware other than Ethernet, IEEE 802.11's and Frame
+Left out: the ioctls (neigh_add and neigh_delete do their work), hardware other than Ethernet, IEEE 802.11's and Frame
 Relay's special cases.
 """
 
@@ -21,6 +22,7 @@ from afinet.net.core import neighbour
 from afinet.net.core.drop_reason import SKB_DROP_REASON_NEIGH_FAILED, SKB_DROP_REASON_NOT_SPECIFIED, SKB_DROP_REASON_PKT_TOO_SMALL
 from afinet.net.core.eth import dev_hard_header
 from afinet.net.core.flow import Flowi4
+from afinet.net.core.neigh_proxy import pneigh_enqueue
 from afinet.net.core.neighbour import (
     NEIGH_UPDATE_F_ADMIN,
     NEIGH_UPDATE_F_OVERRIDE,
@@ -87,6 +89,9 @@ class ArpTable(NeighTable):
 
     def error_report(self, n: Neighbour, skb: SkBuff) -> None:
         arp_error_report(n, skb)
+
+    def proxy_redo(self, skb: SkBuff) -> None:
+        arp_redo(skb)
 
 
 def ipv4_is_multicast(addr: int) -> bool:
@@ -208,10 +213,25 @@ def arp_rcv(skb: SkBuff, dev: NetDevice) -> int:
     if parsed is None or in_dev is None:
         return kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
     op, sha, sip, tha, tip = parsed
-    return arp_process(net, skb, in_dev, op, sha, sip, tha, tip)
+    return arp_process(net, skb, in_dev, op, sha, sip, tha, tip, False)
 
 
-def arp_process(net: Net, skb: SkBuff, in_dev: InDevice, op: int, sha: int, sip: int, tha: int, tip: int) -> int:
+def arp_redo(skb: SkBuff) -> None:
+    """parp_redo: a question that waited in the proxy queue."""
+    dev = skb.dev
+    assert dev is not None
+    parsed = arp_wire.parse(skb.head, skb.data)
+    if parsed is None or dev.ip_ptr is None:
+        kfree_skb_reason(dev_net(dev), skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        return
+    op, sha, sip, tha, tip = parsed
+    arp_process(dev_net(dev), skb, dev.ip_ptr, op, sha, sip, tha, tip, True)
+
+
+def arp_process(
+    net: Net, skb: SkBuff, in_dev: InDevice, op: int, sha: int, sip: int, tha: int, tip: int, enqueued: bool
+) -> int:
+    """`enqueued`: it has waited in the proxy queue already."""
     dev = in_dev.dev
     tbl = net.arp_tbl
     assert tbl is not None
@@ -238,6 +258,17 @@ def arp_process(net: Net, skb: SkBuff, in_dev: InDevice, op: int, sha: int, sip:
                     arp_send(ARPOP_REPLY, sip, dev, tip, sha, dev.dev_addr, sha)
             consume_skb(skb)
             return 0
+        # or if we stand in for the one who is asked for.
+        if isinstance(dst, Rtable) and devinet.IN_DEV_FORWARD(in_dev) and dst.rt_type == RTN_UNICAST:
+            if arp_fwd_proxy(in_dev, dst) or arp_fwd_pvlan(in_dev, dst, sip, tip):
+                neigh_event_ns(tbl, sha, sip, dev)
+                parms = dev.arp_parms
+                if enqueued or skb.pkt_type == PACKET_HOST or parms is None or parms.proxy_delay == 0:
+                    arp_send(ARPOP_REPLY, sip, dev, tip, sha, dev.dev_addr, sha)
+                    consume_skb(skb)
+                else:
+                    pneigh_enqueue(tbl, parms, skb)
+                return 0
     # 4. news of a neighbour
     n = neigh_lookup(tbl, sip, dev)
     accept = arp_accept(in_dev, sip)
@@ -266,6 +297,25 @@ def neigh_event_ns(tbl: NeighTable, lladdr: int, saddr: int, dev: NetDevice) -> 
     if n is not None:
         neigh_update(n, lladdr, NUD_STALE, NEIGH_UPDATE_F_OVERRIDE)
     return n
+
+
+def arp_fwd_proxy(in_dev: InDevice, rt: Rtable) -> bool:
+    """Whether we answer for a host that we would reach by another device (RFC 1027): proxy_arp; not where both devices are on the
+    same medium (medium_id, unless 0), nor on one that has none (-1)."""
+    if rt.dev is in_dev.dev or not devinet.IN_DEV_PROXY_ARP(in_dev):
+        return False
+    imi = devinet.IN_DEV_MEDIUM_ID(in_dev)
+    if imi == 0 or imi == -1:
+        return imi == 0
+    out_dev = rt.dev.ip_ptr
+    omi = -1 if out_dev is None else devinet.IN_DEV_MEDIUM_ID(out_dev)
+    return omi != imi and omi != -1
+
+
+def arp_fwd_pvlan(in_dev: InDevice, rt: Rtable, sip: int, tip: int) -> bool:
+    """Whether we answer for a host on the same link that the asker may not reach directly (RFC 3069): proxy_arp_pvlan. Not to one
+    who asks for himself."""
+    return rt.dev is in_dev.dev and sip != tip and devinet.IN_DEV_PROXY_ARP_PVLAN(in_dev)
 
 
 def arp_ignore(in_dev: InDevice, sip: int, tip: int) -> bool:

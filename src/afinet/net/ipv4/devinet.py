@@ -84,9 +84,6 @@ class Ipv4Devconf:
         "arp_ignore",
         "arp_notify",
         "bc_forwarding",
-        "bootp_relay",
-        "disable_policy",
-        "disable_xfrm",
         "drop_gratuitous_arp",
         "drop_unicast_in_l2_multicast",
         "force_igmp_version",
@@ -107,7 +104,6 @@ class Ipv4Devconf:
         "shared_media",
         "src_valid_mark",
         "state",
-        "tag",
     )
 
     def __init__(self) -> None:
@@ -125,9 +121,7 @@ class Ipv4Devconf:
         self.src_valid_mark: int = 0
         self.proxy_arp: int = 0
         self.medium_id: int = 0
-        self.bootp_relay: int = 0
         self.log_martians: int = 0
-        self.tag: int = 0
         self.arp_filter: int = 0
         self.arp_announce: int = 0
         self.arp_ignore: int = 0
@@ -143,8 +137,6 @@ class Ipv4Devconf:
         self.drop_unicast_in_l2_multicast: int = 0
         self.promote_secondaries: int = 0
         self.route_localnet: int = 0
-        self.disable_xfrm: int = 0
-        self.disable_policy: int = 0
 
     def assign(self, source: Ipv4Devconf) -> None:
         """Take over all values of `source`, and which of them were set."""
@@ -162,9 +154,7 @@ class Ipv4Devconf:
         self.src_valid_mark = source.src_valid_mark
         self.proxy_arp = source.proxy_arp
         self.medium_id = source.medium_id
-        self.bootp_relay = source.bootp_relay
         self.log_martians = source.log_martians
-        self.tag = source.tag
         self.arp_filter = source.arp_filter
         self.arp_announce = source.arp_announce
         self.arp_ignore = source.arp_ignore
@@ -180,8 +170,6 @@ class Ipv4Devconf:
         self.drop_unicast_in_l2_multicast = source.drop_unicast_in_l2_multicast
         self.promote_secondaries = source.promote_secondaries
         self.route_localnet = source.route_localnet
-        self.disable_xfrm = source.disable_xfrm
-        self.disable_policy = source.disable_policy
 
 
 class InIfaddr:
@@ -293,10 +281,6 @@ def IN_DEV_FORWARD(in_dev: InDevice) -> bool:
     return in_dev.cnf.forwarding != 0
 
 
-def IN_DEV_MFORWARD(in_dev: InDevice) -> bool:
-    return in_dev.cnf_all.mc_forwarding != 0 and in_dev.cnf.mc_forwarding != 0
-
-
 def IN_DEV_BFORWARD(in_dev: InDevice) -> bool:
     return in_dev.cnf_all.bc_forwarding != 0 and in_dev.cnf.bc_forwarding != 0
 
@@ -315,10 +299,6 @@ def IN_DEV_SOURCE_ROUTE(in_dev: InDevice) -> bool:
 
 def IN_DEV_ACCEPT_LOCAL(in_dev: InDevice) -> bool:
     return in_dev.cnf_all.accept_local != 0 or in_dev.cnf.accept_local != 0
-
-
-def IN_DEV_BOOTP_RELAY(in_dev: InDevice) -> bool:
-    return in_dev.cnf_all.bootp_relay != 0 and in_dev.cnf.bootp_relay != 0
 
 
 def IN_DEV_LOG_MARTIANS(in_dev: InDevice) -> bool:
@@ -350,10 +330,6 @@ def IN_DEV_RX_REDIRECTS(in_dev: InDevice) -> bool:
     if in_dev.cnf.forwarding:
         return in_dev.cnf_all.accept_redirects != 0 and in_dev.cnf.accept_redirects != 0
     return in_dev.cnf_all.accept_redirects != 0 or in_dev.cnf.accept_redirects != 0
-
-
-def IN_DEV_IDTAG(in_dev: InDevice) -> int:
-    return in_dev.cnf.tag
 
 
 def IN_DEV_MEDIUM_ID(in_dev: InDevice) -> int:
@@ -442,10 +418,7 @@ def inetdev_event(event: int, dev: NetDevice) -> int:
     in_dev = dev.ip_ptr
     if in_dev is None:
         if event == NETDEV_REGISTER:
-            in_dev = inetdev_init(dev)
-            if dev.flags & IFF_LOOPBACK:
-                in_dev.cnf.disable_xfrm = 1
-                in_dev.cnf.disable_policy = 1
+            inetdev_init(dev)
         elif event == NETDEV_CHANGEMTU and inetdev_valid_mtu(dev.mtu):
             inetdev_init(dev)  # it was lost to an MTU that was too small
         return 0
@@ -904,17 +877,18 @@ def inet_gifconf(net: Net, size: int) -> bytes:
 
 # -- sysctl --------------------------------------------------------------------------------------------------------------------
 
-# The files of a directory, in the kernel's order; a setting's place is its bit in Ipv4Devconf.state.
+# The files of a directory, in the kernel's order; a setting's place is its bit in Ipv4Devconf.state. Left out: bootp_relay and tag,
+# which nothing reads in Linux either, disable_xfrm and disable_policy (IPsec).
 DEVCONF_FIELDS: Final = (
     "forwarding", "mc_forwarding", "bc_forwarding", "accept_redirects", "secure_redirects", "shared_media", "rp_filter",
-    "send_redirects", "accept_source_route", "accept_local", "src_valid_mark", "proxy_arp", "medium_id", "bootp_relay",
-    "log_martians", "tag", "arp_filter", "arp_announce", "arp_ignore", "arp_accept", "arp_notify", "arp_evict_nocarrier",
+    "send_redirects", "accept_source_route", "accept_local", "src_valid_mark", "proxy_arp", "medium_id",
+    "log_martians", "arp_filter", "arp_announce", "arp_ignore", "arp_accept", "arp_notify", "arp_evict_nocarrier",
     "proxy_arp_pvlan", "force_igmp_version", "igmpv2_unsolicited_report_interval", "igmpv3_unsolicited_report_interval",
     "ignore_routes_with_linkdown", "drop_gratuitous_arp", "drop_unicast_in_l2_multicast", "promote_secondaries",
-    "route_localnet", "disable_xfrm", "disable_policy",
+    "route_localnet",
 )  # fmt: skip
 # A change of one of these makes cached routes wrong.
-DEVCONF_FLUSHING: Final = ("disable_xfrm", "disable_policy", "promote_secondaries", "route_localnet")
+DEVCONF_FLUSHING: Final = ("promote_secondaries", "route_localnet")
 
 
 def ipv4_devconf_setall(cnf: Ipv4Devconf) -> None:

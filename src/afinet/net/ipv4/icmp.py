@@ -380,6 +380,7 @@ def icmp_reply(net: Net, skb: SkBuff, type: int, code: int, rest: int, payload: 
     if replyopts is not None and replyopts.srr:
         daddr = replyopts.faddr
     fl4 = Flowi4(daddr, fib_frontend.fib_compute_spec_dst(skb), 0, IPPROTO_ICMP, tos & ip_output.INET_DSCP_MASK)
+    fl4.flowi4_mark = ip_output.ip4_reply_mark(net, skb.mark)
     err, rt = route.ip_route_output_flow(net, fl4, None)
     if err or rt is None:
         return
@@ -484,6 +485,7 @@ def icmp_send(skb_in: SkBuff, type: int, code: int, info: int) -> None:
     if replyopts is not None and replyopts.srr:
         to = replyopts.faddr
     fl4 = Flowi4(to, source, 0, IPPROTO_ICMP, tos & ip_output.INET_DSCP_MASK)
+    fl4.flowi4_mark = ip_output.ip4_reply_mark(net, skb_in.mark)
     # Among several next hops the error takes the one that the packets of its flow take.
     err, out = route.ip_route_output_key_hash(net, fl4, skb_in)
     if err or out is None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
-from afinet.kernel.sysctl import INT_MAX, LONG_MAX, CtlTable, register_sysctl
+from afinet.kernel.sysctl import LONG_MAX, CtlBounded, CtlTable, CtlTime, register_sysctl
 from afinet.kernel.time import NSEC_PER_SEC
 from afinet.kernel.timer import TimerList
 from afinet.net.core.drop_reason import (
@@ -40,7 +40,6 @@ from afinet.net.core.skbuff import (
 from afinet.net.ipv4 import icmp, route, rtable
 from afinet.net.ipv4.inet_sock import IPSKB_FRAG_COMPLETE, IPSKB_FRAG_PMTU
 from afinet.net.ipv4.inetpeer import InetPeer, inet_getpeer_v4
-from afinet.uapi.errno import EINVAL
 from afinet.uapi.icmp import ICMP_EXC_FRAGTIME, ICMP_TIME_EXCEEDED
 from afinet.uapi.rtnetlink import RTN_LOCAL
 from afinet.uapi.snmp import (
@@ -368,21 +367,6 @@ def ip_frag_reasm(net: Net, q: Ipq, last: SkBuff) -> SkBuff | None:
 # -- registration ----------------------------------------------------------------------------------------------------------
 
 
-class CtlSeconds(CtlTable):
-    """proc_dointvec_jiffies: seconds, kept in ns."""
-
-    __slots__ = ()
-
-    def read(self) -> str:
-        return str(int(super().read()) // NSEC_PER_SEC)
-
-    def write(self, text: str) -> int:
-        words = text.split()
-        if len(words) != 1 or not words[0].isdecimal() or int(words[0]) > INT_MAX:
-            return -EINVAL
-        return super().write(str(int(words[0]) * NSEC_PER_SEC))
-
-
 class Ip4FragsOps(PernetOperations):
     """ip4_frags_ops."""
 
@@ -395,9 +379,9 @@ class Ip4FragsOps(PernetOperations):
             net.sysctl_table,
             "net/ipv4",
             [
-                CtlTable("ipfrag_high_thresh", fqdir, "high_thresh", 0, LONG_MAX),
-                CtlTable("ipfrag_low_thresh", fqdir, "low_thresh", 0, LONG_MAX),
-                CtlSeconds("ipfrag_time", fqdir, "timeout", 0, LONG_MAX),
+                CtlBounded("ipfrag_high_thresh", fqdir, "high_thresh", "low_thresh", "", 0, LONG_MAX),
+                CtlBounded("ipfrag_low_thresh", fqdir, "low_thresh", "", "high_thresh", 0, LONG_MAX),
+                CtlTime("ipfrag_time", fqdir, "timeout", 1, net.kernel.hz),
                 CtlTable("ipfrag_max_dist", fqdir, "max_dist", 0),
             ],
         )

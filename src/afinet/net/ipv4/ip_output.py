@@ -587,6 +587,11 @@ def ip_build_and_send_pkt(
     return ip_local_out(net, skb.sk, skb)
 
 
+def ip4_reply_mark(net: Net, mark: int) -> int:
+    """IP4_REPLY_MARK: answers have the mark of what they answer, if fwmark_reflect says so."""
+    return mark if net.ipv4.sysctl_fwmark_reflect else 0
+
+
 def ip_send_unicast_reply(
     net: Net,
     orig_sk: Sock | None,
@@ -625,7 +630,7 @@ def ip_send_unicast_reply(
         protocol,
         tos & INET_DSCP_MASK,
         RT_SCOPE_UNIVERSE,
-        mark,
+        ip4_reply_mark(net, skb.mark) or mark,
         FLOWI_FLAG_ANYSRC if flags & IP_REPLY_ARG_NOSRCCHECK else 0,
         dport,
         sport,

@@ -53,6 +53,10 @@ class NetnsIpv4:
         self.sysctl_ip_autobind_reuse: int = 0
         self.sysctl_ip_dynaddr: int = 0
         self.sysctl_ip_early_demux: int = 1
+        self.sysctl_tcp_early_demux: int = 1
+        self.sysctl_udp_early_demux: int = 1
+        self.sysctl_fwmark_reflect: int = 0
+        self.sysctl_tcp_fwmark_accept: int = 0
         self.sysctl_ip_prot_sock: int = 1024  # ip_unprivileged_port_start
         self.ip_local_ports: list[int] = [32768, 60999]
         self.ip_local_reserved_ports: list[int] = []
@@ -89,7 +93,6 @@ class NetnsIpv4:
         self.sysctl_tcp_window_scaling: int = 1
         self.sysctl_tcp_sack: int = 1
         self.sysctl_tcp_dsack: int = 1
-        self.sysctl_tcp_adv_win_scale: int = 1
         self.sysctl_tcp_app_win: int = 31
         self.sysctl_tcp_workaround_signed_windows: int = 0
         self.sysctl_tcp_moderate_rcvbuf: int = 1

@@ -21,8 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from afinet.kernel.sysctl import LONG_MAX, CtlTable, register_sysctl
-from afinet.kernel.time import NSEC_PER_SEC
+from afinet.kernel.sysctl import CtlTable, CtlTime, register_sysctl
 from afinet.net.core import neighbour
 from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_ARP_PVLAN_DISABLE,
@@ -806,16 +805,16 @@ def ip_route_input_slow(
         return SKB_DROP_REASON_IP_INVALID_SOURCE
     res = FibResult()
     if daddr == 0xFFFFFFFF or (saddr == 0 and daddr == 0):
-        return ip_route_input_brd(net, skb, res, saddr, dscp, dev, in_dev, True)
+        return ip_route_input_brd(net, skb, res, daddr, saddr, dscp, dev, in_dev, True)
     if saddr == 0:
         ip_handle_martian_source(dev, in_dev, skb, daddr, saddr)
         return SKB_DROP_REASON_IP_INVALID_SOURCE
     if daddr == 0:
-        net.ipv4.route.in_martian_dst += 1
+        ip_handle_martian_destination(dev, in_dev, daddr, saddr)
         return SKB_DROP_REASON_IP_INVALID_DEST
     if daddr >> 24 == 127:
         if not devinet.IN_DEV_ROUTE_LOCALNET(in_dev):
-            net.ipv4.route.in_martian_dst += 1
+            ip_handle_martian_destination(dev, in_dev, daddr, saddr)
             return SKB_DROP_REASON_IP_LOCALNET
     elif saddr >> 24 == 127 and not devinet.IN_DEV_ROUTE_LOCALNET(in_dev):
         ip_handle_martian_source(dev, in_dev, skb, daddr, saddr)
@@ -832,7 +831,7 @@ def ip_route_input_slow(
     if res.type == RTN_BROADCAST:
         if not devinet.IN_DEV_BFORWARD(in_dev):
             do_cache = net.ipv4.devconf_all.bc_forwarding == 0
-            return ip_route_input_brd(net, skb, res, saddr, dscp, dev, in_dev, do_cache)
+            return ip_route_input_brd(net, skb, res, daddr, saddr, dscp, dev, in_dev, do_cache)
     elif res.type == RTN_LOCAL:
         ret = fib_frontend.fib_validate_source(net, skb, saddr, daddr, dscp, 0, dev, in_dev)
         if ret < 0:
@@ -850,13 +849,13 @@ def ip_route_input_slow(
         if not devinet.IN_DEV_FORWARD(in_dev):
             return ip_route_input_no_route(net, skb, dev, -EHOSTUNREACH)
         if res.type != RTN_UNICAST:
-            net.ipv4.route.in_martian_dst += 1
+            ip_handle_martian_destination(dev, in_dev, daddr, saddr)
             return SKB_DROP_REASON_IP_INVALID_DEST
     return ip_mkroute_input(net, skb, res, in_dev, daddr, saddr, dscp, flkeys)
 
 
 def ip_route_input_brd(
-    net: Net, skb: SkBuff, res: FibResult, saddr: int, dscp: int, dev: NetDevice, in_dev: InDevice, do_cache: bool
+    net: Net, skb: SkBuff, res: FibResult, daddr: int, saddr: int, dscp: int, dev: NetDevice, in_dev: InDevice, do_cache: bool
 ) -> int:
     """brd_input."""
     if skb.protocol != ETH_P_IP:
@@ -864,7 +863,7 @@ def ip_route_input_brd(
     if saddr:
         ret = fib_frontend.fib_validate_source(net, skb, saddr, 0, dscp, 0, dev, in_dev)
         if ret < 0:
-            ip_handle_martian_source(dev, in_dev, skb, 0xFFFFFFFF, saddr)
+            ip_handle_martian_source(dev, in_dev, skb, daddr, saddr)
             return -ret
     res.type = RTN_BROADCAST
     net.ipv4.route.in_brd += 1
@@ -950,8 +949,26 @@ def __mkroute_input(
 
 
 def ip_handle_martian_source(dev: NetDevice, in_dev: InDevice, skb: SkBuff, daddr: int, saddr: int) -> None:
-    """Linux counts it, and with log_martians says so in its log: the tracepoint skb:kfree_skb has the reason here."""
-    in_dev.net.ipv4.route.in_martian_src += 1
+    """Count it, and with log_martians say so in the log (RFC 1812, 5.3.8)."""
+    net = in_dev.net
+    net.ipv4.route.in_martian_src += 1
+    if devinet.IN_DEV_LOG_MARTIANS(in_dev) and net.kernel.net_ratelimit():
+        net.kernel.printk(f"IPv4: martian source {ip_show(daddr)} from {ip_show(saddr)}, on dev {dev.name}")
+        if dev.hard_header_len and skb.network_header - skb.mac_header == dev.hard_header_len:
+            # The only hint at who it was.
+            net.kernel.printk("ll header: " + skb.head[skb.mac_header : skb.network_header].hex(" "))
+
+
+def ip_handle_martian_destination(dev: NetDevice, in_dev: InDevice, daddr: int, saddr: int) -> None:
+    net = in_dev.net
+    net.ipv4.route.in_martian_dst += 1
+    if devinet.IN_DEV_LOG_MARTIANS(in_dev) and net.kernel.net_ratelimit():
+        net.kernel.printk(f"IPv4: martian destination {ip_show(daddr)} from {ip_show(saddr)}, dev {dev.name}")
+
+
+def ip_show(addr: int) -> str:
+    """%pI4."""
+    return f"{addr >> 24}.{addr >> 16 & 255}.{addr >> 8 & 255}.{addr & 255}"
 
 
 def ipv4_link_failure(skb: SkBuff) -> None:
@@ -1045,25 +1062,6 @@ def ip_rt_get_source(skb: SkBuff, rt: Rtable) -> int:
 # -- boot ----------------------------------------------------------------------------------------------------------------------
 
 
-class RouteNsCtl(CtlTable):
-    """proc_dointvec_jiffies and its sister for milliseconds, over a value in ns."""
-
-    __slots__ = ("unit",)
-
-    def __init__(self, procname: str, data: object, field: str, unit: int) -> None:
-        super().__init__(procname, data, field, 0, LONG_MAX)
-        self.unit: int = unit
-
-    def read(self) -> str:
-        return str(int(super().read()) // self.unit)
-
-    def write(self, text: str) -> int:
-        words = text.split()
-        if len(words) != 1 or not words[0].isdigit():
-            return -EINVAL
-        return super().write(str(min(int(words[0]), 0x7FFFFFFF) * self.unit))
-
-
 class RouteFlushCtl(CtlTable):
     """net/ipv4/route/flush: any value written makes all cached routes stale, and what was learnt void."""
 
@@ -1088,18 +1086,18 @@ class RouteNetOps(PernetOperations):
         ipv4 = net.ipv4
         state = RouteState(net)
         ipv4.route = state
-        jiffy = net.kernel.tick_nsec
+        hz = net.kernel.hz
         entries: list[CtlTable] = [
             RouteFlushCtl(net),
             CtlTable("min_pmtu", ipv4, "ip_rt_min_pmtu", 68),
-            RouteNsCtl("mtu_expires", ipv4, "ip_rt_mtu_expires", NSEC_PER_SEC),
-            CtlTable("min_adv_mss", ipv4, "ip_rt_min_advmss", 0),
+            CtlTime("mtu_expires", ipv4, "ip_rt_mtu_expires", 1, hz),
+            CtlTable("min_adv_mss", ipv4, "ip_rt_min_advmss"),
             CtlTable("redirect_number", state, "ip_rt_redirect_number"),
-            RouteNsCtl("redirect_load", state, "ip_rt_redirect_load", jiffy),
-            RouteNsCtl("redirect_silence", state, "ip_rt_redirect_silence", jiffy),
-            RouteNsCtl("error_cost", state, "ip_rt_error_cost", jiffy),
-            RouteNsCtl("error_burst", state, "ip_rt_error_burst", jiffy),
-            RouteNsCtl("gc_timeout", state, "ip_rt_gc_timeout", NSEC_PER_SEC),
+            CtlTime("redirect_load", state, "ip_rt_redirect_load", hz, hz),
+            CtlTime("redirect_silence", state, "ip_rt_redirect_silence", hz, hz),
+            CtlTime("error_cost", state, "ip_rt_error_cost", hz, hz),
+            CtlTime("error_burst", state, "ip_rt_error_burst", hz, hz),
+            CtlTime("gc_timeout", state, "ip_rt_gc_timeout", 1, hz),
         ]
         register_sysctl(net.sysctl_table, "net/ipv4/route", entries)
         return 0

@@ -1,21 +1,19 @@
 """net/ipv4/sysctl_net_ipv4.c: /proc/sys/net/ipv4.
 
 Each entry is bound to the field of struct netns_ipv4 that the stack reads; limits and units are Linux's. Where Linux converts
-between the seconds or milliseconds that users write and jiffies, a subclass of CtlTable converts to ns.
+between the seconds or milliseconds that users write and jiffies, CtlTime converts to ns.
 
 conf/ and ip_forward are devinet.py's, route/ is route.py's, neigh/ neighbour.py's, ipfrag_* ip_fragment.py's. tcp_mem, udp_mem and
 tcp_max_orphans belong to the machine and stand in the first namespace only, as in Linux.
 
-Left out, since nothing would read them: tcp_fastopen_key, tcp_ehash_entries and its like, tcp_plb_*, accurate ECN, fib_sync_mem,
-nexthop_compat_mode, fib_notify_on_flag_change, xfrm4_gc_thresh, and tcp_fack and tcp_low_latency, which do nothing in Linux either.
+Left out is what nothing would read: docs/sysctls.md has the list with reasons.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from afinet.kernel.sysctl import INT_MAX, INT_MIN, LONG_MAX, UINT_MAX, CtlTable, register_sysctl
-from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
+from afinet.kernel.sysctl import INT_MAX, LONG_MAX, UINT_MAX, CtlBounded, CtlTable, CtlTime, parse_long, register_sysctl
 from afinet.net.core.net_namespace import PernetOperations, register_pernet_subsys
 from afinet.net.ipv4 import fib_multipath, tcp_cong
 from afinet.uapi.errno import EINVAL
@@ -27,32 +25,10 @@ if TYPE_CHECKING:
 
 U8_MAX: Final = 255
 MAX_TCP_SYNCNT: Final = 127
-GID_RANGE_MAX: Final = UINT_MAX >> 1
+GID_RANGE_MAX: Final = UINT_MAX - 1
 TCP_RTO_MAX_MSEC: Final = 120_000
 TCP_TW_REUSE_DELAY_MAX: Final = 60_000
 ONE_DAY_SECS: Final = 86_400
-
-
-class CtlTime(CtlTable):
-    """proc_dointvec_jiffies and proc_dointvec_ms_jiffies: a field in ns, shown in units of `unit` ns."""
-
-    __slots__ = ("unit",)
-
-    def __init__(self, procname: str, data: object, field: str, unit: int) -> None:
-        super().__init__(procname, data, field, -LONG_MAX, LONG_MAX)
-        self.unit: int = unit
-
-    def read(self) -> str:
-        return str(int(super().read()) // self.unit)
-
-    def write(self, text: str) -> int:
-        words = text.split()
-        if len(words) != 1:
-            return -EINVAL
-        err, value = parse_int(words[0])
-        if err or not INT_MIN <= value <= INT_MAX:
-            return -EINVAL
-        return super().write(str(value * self.unit))
 
 
 class CtlPortRange(CtlTable):
@@ -104,9 +80,12 @@ class CtlPingGroupRange(CtlTable):
         self.ipv4: NetnsIpv4 = ipv4
 
     def write(self, text: str) -> int:
-        err = super().write(text)
         rng = self.ipv4.ping_group_range
-        if err == 0 and rng[1] < rng[0]:
+        old = rng[:]
+        err = super().write(text)
+        if err:
+            rng[:] = old
+        elif rng[1] < rng[0]:
             rng[0] = 1
             rng[1] = 0
         return err
@@ -135,16 +114,14 @@ class CtlPortBitmap(CtlTable):
 
     def write(self, text: str) -> int:
         ports: dict[int, bool] = {}
-        for item in text.replace("\n", ",").split(","):
-            item = item.strip()
-            if not item:
-                continue
-            a, dash, b = item.partition("-")
-            if not a.isdecimal() or (dash and not b.isdecimal()):
-                return -EINVAL
-            low = int(a)
-            high = int(b) if dash else low
-            if high < low or high > 65535:
+        text = text.rstrip("\n")
+        for item in text.split(",") if text else []:
+            if not item and ports:
+                continue  # a comma at the end
+            first, dash, last = item.partition("-")
+            known, low = parse_long(first)
+            known2, high = parse_long(last) if dash else (known, low)
+            if not known or not known2 or not 0 <= low <= high <= 65535:
                 return -EINVAL
             for port in range(low, high + 1):
                 ports[port] = True
@@ -200,23 +177,20 @@ class CtlAllowedCongestionControl(CtlTable):
         return tcp_cong.tcp_set_allowed_congestion_control(self.kernel, text)
 
 
-def parse_int(word: str) -> tuple[int, int]:
-    """(0, value) or (-EINVAL, 0); decimal, 0x and octal, as the kernel reads them."""
-    try:
-        return 0, int(word, 0)
-    except ValueError:
-        return -EINVAL, 0
-
-
-def ip_table(v4: NetnsIpv4) -> list[CtlTable]:
+def ip_table(v4: NetnsIpv4, hz: int) -> list[CtlTable]:
     return [
         CtlTable("ip_default_ttl", v4, "sysctl_ip_default_ttl", 1, U8_MAX),
         CtlTable("ip_no_pmtu_disc", v4, "sysctl_ip_no_pmtu_disc", 0, U8_MAX),
+        CtlTable("ip_forward_update_priority", v4, "sysctl_ip_fwd_update_priority", 0, 1),
         CtlTable("ip_forward_use_pmtu", v4, "sysctl_ip_fwd_use_pmtu", 0, U8_MAX),
         CtlTable("ip_nonlocal_bind", v4, "sysctl_ip_nonlocal_bind", 0, U8_MAX),
         CtlTable("ip_autobind_reuse", v4, "sysctl_ip_autobind_reuse", 0, 1),
         CtlTable("ip_dynaddr", v4, "sysctl_ip_dynaddr", 0, U8_MAX),
         CtlTable("ip_early_demux", v4, "sysctl_ip_early_demux", 0, U8_MAX),
+        CtlTable("tcp_early_demux", v4, "sysctl_tcp_early_demux", 0, U8_MAX),
+        CtlTable("udp_early_demux", v4, "sysctl_udp_early_demux", 0, U8_MAX),
+        CtlTable("fwmark_reflect", v4, "sysctl_fwmark_reflect", 0, U8_MAX),
+        CtlTable("tcp_fwmark_accept", v4, "sysctl_tcp_fwmark_accept", 0, U8_MAX),
         CtlPrivilegedPorts(v4),
         CtlPortRange(v4),
         CtlPortBitmap(v4),
@@ -231,7 +205,7 @@ def ip_table(v4: NetnsIpv4) -> list[CtlTable]:
         CtlTable("icmp_echo_ignore_broadcasts", v4, "sysctl_icmp_echo_ignore_broadcasts", 0, 1),
         CtlTable("icmp_ignore_bogus_error_responses", v4, "sysctl_icmp_ignore_bogus_error_responses", 0, 1),
         CtlTable("icmp_errors_use_inbound_ifaddr", v4, "sysctl_icmp_errors_use_inbound_ifaddr", 0, 1),
-        CtlTime("icmp_ratelimit", v4, "sysctl_icmp_ratelimit", NSEC_PER_MSEC),
+        CtlTime("icmp_ratelimit", v4, "sysctl_icmp_ratelimit", 1000, hz),
         CtlTable("icmp_ratemask", v4, "sysctl_icmp_ratemask"),
         CtlTable("icmp_msgs_per_sec", v4, "sysctl_icmp_msgs_per_sec", 0),
         CtlTable("icmp_msgs_burst", v4, "sysctl_icmp_msgs_burst", 0),
@@ -244,23 +218,22 @@ def ip_table(v4: NetnsIpv4) -> list[CtlTable]:
     ]
 
 
-def tcp_table(v4: NetnsIpv4) -> list[CtlTable]:
+def tcp_table(v4: NetnsIpv4, hz: int) -> list[CtlTable]:
     return [
         CtlTable("tcp_rmem", v4, "sysctl_tcp_rmem", 1),
         CtlTable("tcp_wmem", v4, "sysctl_tcp_wmem", 1),
-        CtlTable("tcp_ecn", v4, "sysctl_tcp_ecn", 0, 5),
+        CtlTable("tcp_ecn", v4, "sysctl_tcp_ecn", 0, 2),
         CtlTable("tcp_ecn_fallback", v4, "sysctl_tcp_ecn_fallback", 0, 1),
         CtlTable("tcp_timestamps", v4, "sysctl_tcp_timestamps", 0, U8_MAX),
         CtlTable("tcp_window_scaling", v4, "sysctl_tcp_window_scaling", 0, U8_MAX),
         CtlTable("tcp_sack", v4, "sysctl_tcp_sack", 0, U8_MAX),
         CtlTable("tcp_dsack", v4, "sysctl_tcp_dsack", 0, U8_MAX),
-        CtlTable("tcp_adv_win_scale", v4, "sysctl_tcp_adv_win_scale", -31, 31),
         CtlTable("tcp_app_win", v4, "sysctl_tcp_app_win", 0, 31),
         CtlTable("tcp_workaround_signed_windows", v4, "sysctl_tcp_workaround_signed_windows", 0, U8_MAX),
         CtlTable("tcp_moderate_rcvbuf", v4, "sysctl_tcp_moderate_rcvbuf", 0, U8_MAX),
-        CtlTime("tcp_keepalive_time", v4, "sysctl_tcp_keepalive_time", NSEC_PER_SEC),
+        CtlTime("tcp_keepalive_time", v4, "sysctl_tcp_keepalive_time", 1, hz),
         CtlTable("tcp_keepalive_probes", v4, "sysctl_tcp_keepalive_probes", 0, U8_MAX),
-        CtlTime("tcp_keepalive_intvl", v4, "sysctl_tcp_keepalive_intvl", NSEC_PER_SEC),
+        CtlTime("tcp_keepalive_intvl", v4, "sysctl_tcp_keepalive_intvl", 1, hz),
         CtlTable("tcp_syn_retries", v4, "sysctl_tcp_syn_retries", 1, MAX_TCP_SYNCNT),
         CtlTable("tcp_syn_linear_timeouts", v4, "sysctl_tcp_syn_linear_timeouts", 0, MAX_TCP_SYNCNT),
         CtlTable("tcp_synack_retries", v4, "sysctl_tcp_synack_retries", 0, U8_MAX),
@@ -268,7 +241,7 @@ def tcp_table(v4: NetnsIpv4) -> list[CtlTable]:
         CtlTable("tcp_retries1", v4, "sysctl_tcp_retries1", 0, U8_MAX),
         CtlTable("tcp_retries2", v4, "sysctl_tcp_retries2", 0, U8_MAX),
         CtlTable("tcp_orphan_retries", v4, "sysctl_tcp_orphan_retries", 0, U8_MAX),
-        CtlTime("tcp_fin_timeout", v4, "sysctl_tcp_fin_timeout", NSEC_PER_SEC),
+        CtlTime("tcp_fin_timeout", v4, "sysctl_tcp_fin_timeout", 1, hz),
         CtlTable("tcp_max_tw_buckets", v4, "sysctl_tcp_max_tw_buckets"),
         CtlTable("tcp_max_syn_backlog", v4, "sysctl_max_syn_backlog"),
         CtlTable("tcp_tw_reuse", v4, "sysctl_tcp_tw_reuse", 0, 2),
@@ -277,8 +250,8 @@ def tcp_table(v4: NetnsIpv4) -> list[CtlTable]:
         CtlTable("tcp_abort_on_overflow", v4, "sysctl_tcp_abort_on_overflow", 0, U8_MAX),
         CtlTable("tcp_stdurg", v4, "sysctl_tcp_stdurg", 0, U8_MAX),
         CtlTable("tcp_retrans_collapse", v4, "sysctl_tcp_retrans_collapse", 0, U8_MAX),
-        CtlTable("tcp_reordering", v4, "sysctl_tcp_reordering"),
-        CtlTable("tcp_max_reordering", v4, "sysctl_tcp_max_reordering"),
+        CtlBounded("tcp_reordering", v4, "sysctl_tcp_reordering", "", "sysctl_tcp_max_reordering", 1, INT_MAX),
+        CtlTable("tcp_max_reordering", v4, "sysctl_tcp_max_reordering", 1),
         CtlTable("tcp_recovery", v4, "sysctl_tcp_recovery", 0, U8_MAX),
         CtlTable("tcp_early_retrans", v4, "sysctl_tcp_early_retrans", 0, 4),
         CtlTable("tcp_frto", v4, "sysctl_tcp_frto", 0, U8_MAX),
@@ -292,7 +265,7 @@ def tcp_table(v4: NetnsIpv4) -> list[CtlTable]:
         CtlTable("tcp_tso_rtt_log", v4, "sysctl_tcp_tso_rtt_log", 0, U8_MAX),
         CtlTable("tcp_pacing_ss_ratio", v4, "sysctl_tcp_pacing_ss_ratio", 0, 1000),
         CtlTable("tcp_pacing_ca_ratio", v4, "sysctl_tcp_pacing_ca_ratio", 0, 1000),
-        CtlTime("tcp_invalid_ratelimit", v4, "sysctl_tcp_invalid_ratelimit", NSEC_PER_MSEC),
+        CtlTime("tcp_invalid_ratelimit", v4, "sysctl_tcp_invalid_ratelimit", 1000, hz),
         CtlTable("tcp_mtu_probing", v4, "sysctl_tcp_mtu_probing", 0, U8_MAX),
         CtlTable("tcp_base_mss", v4, "sysctl_tcp_base_mss"),
         CtlTable("tcp_min_snd_mss", v4, "sysctl_tcp_min_snd_mss", 48, 65535),
@@ -325,7 +298,7 @@ class Ipv4SysctlOps(PernetOperations):
 
     def init(self, net: Net) -> int:
         v4 = net.ipv4
-        entries = ip_table(v4) + tcp_table(v4)
+        entries = ip_table(v4, net.kernel.hz) + tcp_table(v4, net.kernel.hz)
         entries.append(fib_multipath.FibMultipathHashSeedCtl(net))
         entries.append(CtlCongestionControl(net))
         entries.append(CtlAvailableCongestionControl(net))

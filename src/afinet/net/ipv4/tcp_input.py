@@ -858,6 +858,8 @@ def tcp_openreq_init(req: TcpRequestSock, rx_opt: TcpOptionsReceived, skb: SkBuf
     req.inet_dport = ports >> 16
     req.inet_num = ports & 0xFFFF
     req.ir_mark = sk.sk_mark
+    if not sk.sk_mark and sk.sk_net.ipv4.sysctl_tcp_fwmark_accept:
+        req.ir_mark = skb.mark
 
 
 def tcp_ecn_create_request(req: TcpRequestSock, skb: SkBuff, sk: TcpSock) -> None:

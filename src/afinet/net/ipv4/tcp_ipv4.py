@@ -503,7 +503,8 @@ class TcpProtocol(NetProtocol):
         super().__init__(True, True)
 
     def early_demux(self, net: Net, skb: SkBuff) -> None:
-        tcp_v4_early_demux(net, skb)
+        if net.ipv4.sysctl_tcp_early_demux:
+            tcp_v4_early_demux(net, skb)
 
     def handler(self, skb: SkBuff) -> int:
         return tcp_v4_rcv(skb)

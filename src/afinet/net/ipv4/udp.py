@@ -415,7 +415,8 @@ class UdpProtocol(NetProtocol):
         self.prot: UdpProto = prot
 
     def early_demux(self, net: Net, skb: SkBuff) -> None:
-        udp_v4_early_demux(self.prot, net, skb)
+        if net.ipv4.sysctl_udp_early_demux:
+            udp_v4_early_demux(self.prot, net, skb)
 
     def handler(self, skb: SkBuff) -> int:
         return udp_rcv(self.prot, skb)
