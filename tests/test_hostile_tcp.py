@@ -311,6 +311,7 @@ def test_a_packet_cut_at_every_byte_is_dropped_and_counted(state: str) -> None:
     p.still_works()
 
 
+@pytest.mark.rfc9293("MUST-3")
 @pytest.mark.parametrize("state", STATES)
 def test_every_wrong_bit_is_seen_by_a_checksum(state: str) -> None:
     p = Target()
@@ -415,6 +416,7 @@ OPTIONS = (
 )  # fmt: skip
 
 
+@pytest.mark.rfc9293("MUST-7")
 @pytest.mark.parametrize("state", STATES)
 def test_options_that_lie_about_themselves(state: str) -> None:
     p = Target()

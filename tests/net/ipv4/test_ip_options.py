@@ -28,6 +28,7 @@ def header_of(h: Host) -> bytes:
     return skb.head[skb.network_header : skb.transport_header]
 
 
+@pytest.mark.rfc9293("MAY-11")
 def test_record_route_gets_our_address() -> None:
     h = Host()
     h.receive(packet(options=pad(rr(2))))
@@ -41,6 +42,7 @@ def test_a_full_record_route_stays_as_it_is() -> None:
     assert header_of(h)[20:] == pad(full)
 
 
+@pytest.mark.rfc9293("MAY-10")
 def test_a_timestamp_option_gets_address_and_time() -> None:
     h = Host()
     h.receive(packet(options=bytes([68, 12, 5, 1]) + bytes(8)))

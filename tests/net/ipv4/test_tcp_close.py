@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from afinet.init import syscalls
 from afinet.kernel.wait import Kiocb
 from afinet.net.ipv4 import tcp, tcp_ipv4
@@ -200,6 +202,7 @@ def test_a_negative_tcp_linger2_resets_in_fin_wait_2() -> None:
     end(p, listener)
 
 
+@pytest.mark.rfc9293("SHLD-3", "MAY-1")
 def test_data_for_an_orphan_is_answered_with_a_rst() -> None:
     p = Peer()
     listener, fd, isn = p.open_passive(MSS1460)
@@ -214,6 +217,7 @@ def test_data_for_an_orphan_is_answered_with_a_rst() -> None:
 # -- resets ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc9293("SHLD-3")
 def test_closing_with_unread_data_resets() -> None:
     p = Peer()
     listener, fd, isn = p.open_passive(MSS1460)
@@ -364,6 +368,7 @@ def test_a_rst_assassinates_time_wait_unless_rfc1337_is_heeded() -> None:
     end(p, listener)
 
 
+@pytest.mark.rfc9293("MAY-2")
 def test_a_new_syn_beyond_the_old_numbers_reopens_the_connection() -> None:
     p = Peer()
     listener, isn = in_time_wait(p)
@@ -402,6 +407,7 @@ def test_time_wait_is_counted() -> None:
     assert p.net.ipv4.tw_count == 0
 
 
+@pytest.mark.rfc9293("SHLD-4")
 def test_connect_takes_the_four_tuple_of_a_time_wait_sock_when_timestamps_make_it_safe() -> None:
     p = Peer()
     options = syn_options(1460, 7, True, True, 100, 0)

@@ -55,6 +55,7 @@ class Fixed(TcpCongestionOps):
         return 7
 
 
+@pytest.mark.rfc9293("MUST-19")
 def test_slow_start_doubles_and_congestion_avoidance_adds_one_a_round_trip() -> None:
     p = Sender(10)
     assert p.sk.snd_cwnd == 10

@@ -3,6 +3,7 @@ tests/parity/test_cwnd_rounds.py."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +70,7 @@ def test_nothing_is_kept_of_a_connection_before_its_first_data_is_acknowledged()
     assert p.ca.delay_min == 20_000 or p.ca.delay_min > 0
 
 
+@pytest.mark.rfc9293("MAY-18")
 def test_a_loss_leaves_seven_tenths_and_a_second_one_soon_after_gives_way() -> None:
     p = Cubic()
     p.sk.snd_cwnd = 100

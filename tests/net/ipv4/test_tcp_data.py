@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from afinet.init import syscalls
 from afinet.kernel.wait import Kiocb
 from afinet.net.ipv4 import tcp_ipv4, tcp_recvmsg
@@ -47,6 +49,7 @@ def test_a_write_becomes_segments_of_one_mss() -> None:
     assert [s.flags for s in out] == [0x10, 0x10, 0x18]  # PSH on the last
 
 
+@pytest.mark.rfc9293("SHLD-7")
 def test_nagle_holds_a_small_segment_back_until_the_one_before_is_acknowledged() -> None:
     p = Peer()
     _, fd, isn = p.open_passive(MSS1460)

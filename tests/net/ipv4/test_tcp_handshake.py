@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from afinet.init import syscalls
 from afinet.kernel.wait import Kiocb
 from afinet.net.core.sock import sock_prot_inuse_get
@@ -128,6 +130,7 @@ def test_the_syn_is_linuxs() -> None:
     assert p.poll(p.task, fd) == 0
 
 
+@pytest.mark.rfc9293("MUST-22")
 def test_a_syn_is_sent_again_and_then_the_connection_times_out() -> None:
     """tcp_syn_linear_timeouts 4 come on top of tcp_syn_retries 6: the last SYN after 67 seconds, the end after 131."""
     p = Peer()
@@ -177,6 +180,7 @@ def test_a_wrong_ack_in_syn_sent_gets_a_rst_and_the_syn_goes_on() -> None:
     assert tcp_sk(p.task, fd).sk_state == TCP_ESTABLISHED
 
 
+@pytest.mark.rfc9293("MUST-10")
 def test_simultaneous_open() -> None:
     p = Peer()
     fd = p.socket(p.task, nonblock=True)
@@ -193,6 +197,7 @@ def test_simultaneous_open() -> None:
     assert p.tx1().data == b"x"
 
 
+@pytest.mark.rfc9293("SHLD-26")
 def test_an_icmp_unreachable_ends_a_connection_that_is_being_made() -> None:
     for code, errno in ((0, ENETUNREACH), (1, EHOSTUNREACH), (3, ECONNREFUSED)):
         p = Peer()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from afinet.net.ipv4.tcp_cong import tcp_set_default_congestion_control
 from afinet.net.ipv4.tcp_sock import TcpSock, tcp_loss_state
 from afinet.uapi import snmp
@@ -263,6 +265,7 @@ def test_no_probe_without_sack() -> None:
 # -- timeouts --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc9293("MUST-19")
 def test_the_rto_doubles_and_an_ack_of_new_data_takes_the_backoff_back() -> None:
     p = Sender(1, PLAIN_SYN)
     start = p.kernel.now
@@ -356,6 +359,7 @@ def test_timestamps_tell_that_a_timeout_was_spurious() -> None:
     assert sk.snd_cwnd >= 10
 
 
+@pytest.mark.rfc9293("SHLD-8")
 def test_an_ecn_echo_halves_the_window_once_and_is_answered_with_cwr() -> None:
     p = Peer()
     assert tcp_set_default_congestion_control(p.net, "reno") == 0

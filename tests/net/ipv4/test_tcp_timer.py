@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from afinet.net.ipv4 import tcp_info
 from afinet.uapi import snmp
 from afinet.uapi.errno import ETIMEDOUT
@@ -21,6 +23,7 @@ def quiet_until(p: Sender, limit: int) -> int:
     return (p.kernel.now - start) // MS
 
 
+@pytest.mark.rfc9293("MUST-21")
 def test_tcp_user_timeout_ends_a_connection_whose_data_is_not_acknowledged() -> None:
     p = Sender(0, PLAIN_SYN)
     p.setsockopt(p.task, p.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 3000)
@@ -34,6 +37,7 @@ def test_tcp_user_timeout_ends_a_connection_whose_data_is_not_acknowledged() -> 
     assert p.mib("TCPAbortOnTimeout") == 1
 
 
+@pytest.mark.rfc9293("MUST-20", "SHLD-11")
 def test_unacknowledged_data_is_sent_for_about_fifteen_minutes() -> None:
     p = Sender(1, PLAIN_SYN)
     start = p.kernel.now
@@ -74,6 +78,7 @@ def window(p: Sender, n: int, win: int) -> None:
     p.rx(".", p.ISN + 1, p.base + n, win=win)
 
 
+@pytest.mark.rfc9293("MUST-36", "MUST-37", "SHLD-29", "SHLD-30")
 def test_a_closed_window_is_probed_with_backoff_for_as_long_as_the_peer_answers() -> None:
     p = Sender(0, PLAIN_SYN)
     p.setsockopt(p.task, p.fd, IPPROTO_TCP, TCP_NODELAY, 1)
@@ -109,6 +114,7 @@ def test_a_window_that_never_opens_and_a_peer_that_is_silent_is_a_timeout() -> N
     assert p.mib("TCPWinProbe") == 15
 
 
+@pytest.mark.rfc9293("MUST-38")
 def test_a_silly_window_is_not_filled_until_the_probe_timer_says_so() -> None:
     p = Sender(0, PLAIN_SYN)
     p.setsockopt(p.task, p.fd, IPPROTO_TCP, TCP_NODELAY, 1)
@@ -123,6 +129,7 @@ def test_a_silly_window_is_not_filled_until_the_probe_timer_says_so() -> None:
     assert len(s.data) == 300 and s.seq == p.base + 1000
 
 
+@pytest.mark.rfc9293("MUST-39")
 def test_a_receiver_does_not_open_its_window_by_a_little() -> None:
     from tests.net.ipv4.test_tcp_input import Receiver
 
