@@ -8,6 +8,7 @@ PYTHON ?= python3
 OPT_LEVEL ?= 3
 JOBS ?= auto
 PYTEST_ARGS ?=
+PARITY_ARGS ?=
 PIP_QUIET ?= --quiet --disable-pip-version-check
 
 DEV := .venv
@@ -24,7 +25,7 @@ all: help
 
 help:
 	@sed -n '1,5p' Makefile
-	@echo 'targets: test lint test-pure test-compiled test-builds wire demo bench bench-wire wheel clean'
+	@echo 'targets: test lint test-pure test-compiled test-builds wire parity demo bench bench-wire wheel clean'
 
 $(DEV)/.done: pyproject.toml
 	@echo '== setting up $(DEV)'
@@ -107,6 +108,10 @@ wire: $(FAST)/.done $(DEV)/.done
 # 100 MB each way through 10 ms and 1 % loss: minutes each.
 wire-slow: $(FAST)/.done
 	@$(FAST)/bin/pytest -s -m 'wire and slow' tests/wire_real
+
+# The running kernel answers the same questions beside us: root, Linux 6.18.
+parity: $(DEV)/.done
+	@AFINET_PURE=1 $(DEV)/bin/python -m tests.parity $(PARITY_ARGS)
 
 demo: $(FAST)/.done
 	@$(FAST)/bin/afinet run examples/quickstart.py

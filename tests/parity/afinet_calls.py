@@ -1,7 +1,10 @@
-"""The same raw system calls, on afinet: two namespaces of one Kernel with the topology that `linux_calls.Namespaces` makes."""
+"""The same raw system calls, on afinet: two namespaces of one Kernel with the topology that `linux_calls.Namespaces` makes.
+
+Time stands still but for 20 microseconds after each call, in which what is on its way arrives; `sleep` lets more go by."""
 
 from __future__ import annotations
 
+from afinet.drivers.tun import TunIO, tun_newlink, tun_receive
 from afinet.drivers.veth import veth_newlink
 from afinet.init import syscalls
 from afinet.init.main import new_task
@@ -10,39 +13,90 @@ from afinet.kernel.wait import Kiocb
 from afinet.net.core.dev import dev_open, dev_set_mac_address
 from afinet.net.core.net_namespace import copy_net_ns
 from afinet.net.ipv4.devinet import inet_addr_add
+from afinet.net.ipv4.proc import snmp_counters
 from afinet.uapi.errno import EIOCBQUEUED
 from afinet.uapi.filter import pack_sock_fprog
+from afinet.uapi.if_ import IFF_BROADCAST, IFF_NOARP
 from afinet.uapi.sockaddr import get_s32
 from tests.leaks import start_kernel
+from tests.parity.linux_calls import ETHERNET, SYSCTLS
 
 NSEC_PER_USEC = 1000
 NSEC_PER_MSEC = 1000000
+NSEC_PER_SEC = 1000000000
+
+
+class Tap(TunIO):
+    """The other end of t0: keeps what comes out."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def read(self) -> bytes | None:
+        return None
+
+    def writev(self, pieces: list[bytes]) -> int:
+        self.sent.append(b"".join(pieces)[14:])
+        return 0
 
 
 class AfinetCalls:
     """System calls on afinet. A call that would wait is interrupted: parity programs use O_NONBLOCK."""
 
-    def __init__(self) -> None:
-        self.kernel = start_kernel("parity", b"parity")
+    def __init__(self, wait_ms: int = 3, hz: int = 250) -> None:
+        """By default with the HZ of the kernel that runs beside it."""
+        self.kernel = start_kernel("parity", b"parity", hz)
+        self.wait_ms = wait_ms
         self.nets = [copy_net_ns(self.kernel, "A"), copy_net_ns(self.kernel, "B")]
         for net in self.nets:
             assert net.loopback_dev is not None
             dev_open(net.loopback_dev)
             inet_addr_add(net.loopback_dev, 0x7F000001, 8, scope=254)
-            assert sysctl_write(net.sysctl_table, "net.ipv4.ping_group_range", "0 2147483647") == 0
-            assert sysctl_write(net.sysctl_table, "net.ipv4.icmp_ratelimit", "0") == 0
-            for name in ("icmp_msgs_per_sec", "icmp_msgs_burst"):
-                assert sysctl_write(net.sysctl_table, f"net.ipv4.{name}", "1000000") == 0
+            for name, value in SYSCTLS.items():
+                assert sysctl_write(net.sysctl_table, name, value) == 0, name
         for index, dev in enumerate(veth_newlink(self.nets[0], "v0", self.nets[1], "v1")):
             assert dev_set_mac_address(dev, 0x020000000001 + index) == 0
             inet_addr_add(dev, 0x0A090001 + index, 24, broadcast=0x0A0900FF)
             dev_open(dev)
+        self.tap = Tap()
+        self.tun = tun_newlink(self.nets[0], "t0", self.tap, tap=True)
+        self.tun.flags = IFF_BROADCAST | IFF_NOARP
+        assert dev_set_mac_address(self.tun, int.from_bytes(ETHERNET[:6], "big")) == 0
+        inet_addr_add(self.tun, 0x0A080001, 24, broadcast=0x0A0800FF)
+        dev_open(self.tun)
         self.task = new_task(self.kernel, self.nets[0], "parity", None)
         self.settle()
+
+    def begin(self) -> None:
+        """The next tick: where in its tick a program begins must not depend on the programs before it."""
+        self.sleep(0)
+        jiffy = NSEC_PER_SEC // self.kernel.hz
+        self.kernel.run(-(-self.kernel.now // jiffy) * jiffy)
 
     def settle(self) -> None:
         """What is on its way arrives; timers that Linux would not have fired either stay."""
         self.kernel.run(self.kernel.now + 20 * NSEC_PER_USEC)
+
+    def put(self, packet: bytes) -> None:
+        tun_receive(self.tun, ETHERNET + packet)
+        self.settle()
+
+    def take(self) -> list[bytes]:
+        sent = self.tap.sent
+        self.tap.sent = []
+        return sent
+
+    def counters(self) -> dict[str, int]:
+        return snmp_counters(self.nets[0])
+
+    def sleep(self, ms: int) -> None:
+        end = self.kernel.now + ms * NSEC_PER_MSEC
+        while self.kernel.next_timer() <= end:
+            self.kernel.run(self.kernel.next_timer())
+        self.kernel.run(end)
+
+    def sysctl(self, name: str, value: str) -> int:
+        return sysctl_write(self.nets[0].sysctl_table, name, value)
 
     def done(self, ret: int) -> int:
         self.settle()
@@ -65,7 +119,7 @@ class AfinetCalls:
         return self.done(syscalls.sys_listen(self.task, fd, backlog))
 
     def accept(self, fd: int) -> int:
-        return self.done(syscalls.sys_accept4(self.task, Kiocb(), fd, 0)[0])
+        return self.done(syscalls.sys_accept4(self.task, Kiocb(), fd, 0x800)[0])
 
     def shutdown(self, fd: int, how: int) -> int:
         return self.done(syscalls.sys_shutdown(self.task, fd, how))
@@ -107,7 +161,7 @@ class AfinetCalls:
 
     def recvmsg(self, fd: int, size: int, flags: int, controllen: int = 0) -> tuple[int, bytes, bytes, bytes, int]:
         if not flags & 0x2000:
-            self.poll(fd, 1, 3)
+            self.poll(fd, 1, self.wait_ms)
         iocb = Kiocb()
         n, pieces, control, msg_flags, name = syscalls.sys_recvmsg(self.task, iocb, fd, size, controllen, flags)
         if n == -EIOCBQUEUED:

@@ -200,9 +200,8 @@ def pick_counters(linux: dict[str, int]) -> dict[str, int]:
     """Of the kernel's counters, those that ask_afinet tells, under the same names."""
     out = {}
     for name, n in linux.items():
-        group, _, field = name.partition(":")
-        if group in ("Ip", "IpExt"):
-            out[field] = n
-        elif group == "IcmpMsg":
-            out[name] = n
+        for group, shown in (("IpExt", ""), ("IcmpMsg", "IcmpMsg:"), ("Ip", "")):
+            if name.startswith(group):
+                out[shown + name.removeprefix(group)] = n
+                break
     return out

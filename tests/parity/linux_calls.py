@@ -1,8 +1,12 @@
 """The reference: raw system calls of the running Linux kernel, in two network namespaces of this process's own.
 
 Every call takes integers and bytes and answers as the kernel does: a number, -errno, or a tuple that begins with one. `Namespaces`
-makes the topology that all parity programs run on: A and B, `lo` up in both, and a veth pair v0 (10.9.0.1/24, in A) and v1
-(10.9.0.2/24, in B). Needs root; nothing outside the new namespaces is touched, and they end with the process.
+makes the topology that all parity programs run on: A and B, `lo` up in both, a veth pair v0 (10.9.0.1/24, in A) and v1
+(10.9.0.2/24, in B), and the TAP device t0 (10.8.0.1/24, in A), whose other end is the test. Needs root; nothing outside the new
+namespaces is touched, and they end with the process.
+
+The kernel works a packet off before the write to the TAP device returns, so that nothing here waits for an answer. (TAP, not TUN:
+its packets lie in page fragments, as those of real devices do, and are charged and coalesced so.)
 """
 
 from __future__ import annotations
@@ -11,9 +15,25 @@ import ctypes
 import os
 import struct
 import subprocess
+import time
 
-CLONE_NEWNET = 0x40000000
+from tests.parity.linux_tun import CLONE_NEWNET, counters, drain, tun
+
 LIBC = ctypes.CDLL(None, use_errno=True)
+ETHERNET = bytes.fromhex("02000000000a" "02000000000b" "0800")  # what comes in at t0
+# What a host's own settings must not decide; afinet_calls.py sets the same.
+SYSCTLS = {
+    "net.ipv4.ping_group_range": "0 2147483647",
+    # Limits on what ICMP says would make the answer depend on what ran before.
+    "net.ipv4.icmp_ratelimit": "0",
+    "net.ipv4.icmp_msgs_per_sec": "1000000",
+    "net.ipv4.icmp_msgs_burst": "1000000",
+    "net.ipv4.tcp_congestion_control": "reno",
+    "net.ipv4.tcp_comp_sack_nr": "0",  # an ACK is not held back for a twentieth of the round trip
+    "net.ipv4.tcp_early_retrans": "0",  # no loss probes: they come a few ms after the last segment
+    "net.ipv4.tcp_rmem": "4096 131072 33554432",
+    "net.ipv4.tcp_wmem": "4096 16384 4194304",
+}
 
 
 class IoVec(ctypes.Structure):
@@ -58,12 +78,8 @@ class Namespaces:
                 if os.path.exists(path):
                     _write(path, "1")
             self.ip("link", "set", "lo", "up")
-            _write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647")
-            # Limits on what ICMP says would make the answer depend on what ran before.
-            _write("/proc/sys/net/ipv4/icmp_ratelimit", "0")
-            for name in ("icmp_msgs_per_sec", "icmp_msgs_burst"):
-                if os.path.exists(f"/proc/sys/net/ipv4/{name}"):
-                    _write(f"/proc/sys/net/ipv4/{name}", "1000000")
+            for name, value in SYSCTLS.items():
+                self.sysctl(name, value)
         self.enter(0)
         # Both get number 2, next to lo: numbers are seen in IP_PKTINFO.
         peer = f"/proc/{os.getpid()}/fd/{self.fds[1]}"
@@ -73,10 +89,18 @@ class Namespaces:
             self.ip("addr", "add", f"10.9.0.{index + 1}/24", "broadcast", "10.9.0.255", "dev", name)
             self.ip("link", "set", name, "address", f"02:00:00:00:00:0{index + 1}", "up")
         self.enter(0)
+        self.tap = tun("t0", "10.8.0.1/24", "02:00:00:00:00:0a")
+        self.ip("link", "set", "t0", "gso_max_segs", "1")  # each segment is a packet of its own, and counted so
 
     def enter(self, index: int) -> None:
         if LIBC.setns(self.fds[index], CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "setns")
+
+    @staticmethod
+    def sysctl(name: str, value: str) -> None:
+        path = "/proc/sys/" + name.replace(".", "/")
+        if os.path.exists(path):  # the limits on ICMP are a namespace's own in newer kernels only
+            _write(path, value)
 
     @staticmethod
     def ip(*args: str) -> None:
@@ -89,6 +113,25 @@ class LinuxCalls:
     def __init__(self, wait_ms: int = 3) -> None:
         self.namespaces = Namespaces()
         self.wait_ms = wait_ms  # what is on its way gets that long to arrive
+
+    def begin(self) -> None:
+        """A program begins."""
+
+    def put(self, packet: bytes) -> None:
+        os.write(self.namespaces.tap, ETHERNET + packet)
+
+    def take(self) -> list[bytes]:
+        return [frame[14:] for frame in drain(self.namespaces.tap)]
+
+    def counters(self) -> dict[str, int]:
+        return counters()
+
+    def sleep(self, ms: int) -> None:
+        time.sleep(ms / 1000)
+
+    def sysctl(self, name: str, value: str) -> int:
+        self.namespaces.sysctl(name, value)
+        return 0
 
     def socket(self, ns: int, family: int, type: int, protocol: int) -> int:
         self.namespaces.enter(ns)
@@ -109,7 +152,7 @@ class LinuxCalls:
         return _ret(LIBC.listen(fd, backlog))
 
     def accept(self, fd: int) -> int:
-        return _ret(LIBC.accept4(fd, None, None, 0))
+        return _ret(LIBC.accept4(fd, None, None, 0x800))
 
     def shutdown(self, fd: int, how: int) -> int:
         return _ret(LIBC.shutdown(fd, how))

@@ -66,7 +66,7 @@ class Teller:
                 poll.register(self.fd, select.POLLIN)
                 out: list[str] = []
                 while poll.poll(TROUBLE * 1000):
-                    out += drain(self.fd)
+                    out += [packet.hex() for packet in drain(self.fd)]
                 return igmp_of(out)
             case ("sysctl", str(name), value):
                 Path("/proc/sys", name.replace(".", "/")).write_text(str(value))

@@ -38,7 +38,7 @@ def run(libc: ctypes.CDLL, what: dict[str, Any], devices: tuple[int, int]) -> tu
                 returned.append(s.sendmsg([bytes([size & 255]) * size], cmsgs, flags | MSG_DONTWAIT, to_addr))
             except OSError as e:
                 returned.append(-(e.errno or 0))
-        return returned, [drain(fd) for fd in devices]
+        return returned, [[p.hex() for p in drain(fd)] for fd in devices]
 
 
 def main() -> None:

@@ -18,34 +18,39 @@ from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
 TUNSETIFF = 0x400454CA
-IFF_TUN_NO_PI = 0x1001
+IFF_TUN, IFF_TAP, IFF_NO_PI = 1, 2, 0x1000
 
 
-def tun(name: str, address: str) -> int:
+def tun(name: str, address: str, mac: str = "") -> int:
+    """A TUN device, or with a hardware address a TAP device that asks nobody for another."""
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN_NO_PI))
+    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), (IFF_TAP if mac else IFF_TUN) | IFF_NO_PI))
+    if mac:
+        subprocess.run(["ip", "link", "set", name, "address", mac, "arp", "off"], check=True)
     subprocess.run(["ip", "link", "set", name, "up", "mtu", "1500", "multicast", "off"], check=True)
     subprocess.run(["ip", "addr", "add", address, "broadcast", "+", "dev", name], check=True)
     return fd
 
 
-def drain(fd: int) -> list[str]:
+def drain(fd: int) -> list[bytes]:
+    """What has come out since the last time."""
     out = []
     while True:
         try:
-            out.append(os.read(fd, 70000).hex())
+            out.append(os.read(fd, 70000))
         except BlockingIOError:
             return out
 
 
 def counters() -> dict[str, int]:
+    """Under the names of nstat(8)."""
     found: dict[str, int] = {}
     for name in ("snmp", "netstat"):
         lines = Path("/proc/net", name).read_text().splitlines()
         for names, values in zip(lines[::2], lines[1::2], strict=True):
             prefix, *keys = names.split()
             for key, value in zip(keys, values.split()[1:], strict=True):
-                found[prefix + key] = int(value)
+                found[prefix.rstrip(":") + key] = int(value)
     return found
 
 
@@ -67,7 +72,7 @@ def main() -> None:
     answers = []
     for line in sys.stdin:
         os.write(near, bytes.fromhex(line))
-        answers.append([drain(near), drain(far)])
+        answers.append([[p.hex() for p in drain(fd)] for fd in (near, far)])
     after = counters()
     grown = {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name, 0)}
     json.dump({"answers": answers, "counters": grown}, sys.stdout)

@@ -2,6 +2,10 @@
 
 A step is (call, slot, arguments...); slots name descriptors. `run_program` answers what each step returned, with everything that
 may rightly differ between two machines replaced: ports nobody asked for, IP identifications and the checksums over them.
+
+Programs on the wire have steps of packets.py too: ("peer", name, port of the host) and ("target", name, port of the peer) name the
+other end of a connection, ("<", name, line) puts a packet in. What comes out of t0 stands with the step that it followed:
+[returned, line, ...]. ("count", "") and ("counters", "") tell what was counted between them, ("info", slot) what TCP_INFO shows.
 """
 
 from __future__ import annotations
@@ -10,6 +14,8 @@ import errno
 import socket
 import struct
 from typing import Any, Protocol
+
+from tests.parity.packets import Wire
 
 Step = tuple[Any, ...]
 Program = list[Step]
@@ -50,6 +56,12 @@ class Calls(Protocol):
     def poll(self, fd: int, events: int, timeout_ms: int = 0) -> int: ...
     def sendmsg(self, fd: int, data: bytes, flags: int, addr: bytes = b"", control: bytes = b"") -> int: ...
     def recvmsg(self, fd: int, size: int, flags: int, controllen: int = 0) -> tuple[int, bytes, bytes, bytes, int]: ...
+    def begin(self) -> None: ...
+    def put(self, packet: bytes) -> None: ...
+    def take(self) -> list[bytes]: ...
+    def counters(self) -> dict[str, int]: ...
+    def sleep(self, ms: int) -> None: ...
+    def sysctl(self, name: str, value: str) -> int: ...
 
 
 def sa(host: str, port: int = 0, family: int = AF_INET) -> bytes:
@@ -139,71 +151,162 @@ def show_err(value: int) -> int | str:
     return errno.errorcode.get(-value, str(value)) if value < 0 else value
 
 
-def run_program(calls: Calls, program: Program) -> list[Any]:
-    """What every step answered."""
-    fds: dict[str, int] = {}
-    kinds: dict[str, str] = {}
-    ports = named_ports(program)
-    out: list[Any] = []
-    for step in program:
-        call, slot = step[0], step[1]
-        args = step[2:]
+# struct tcp_info: what a case can compare, which is all but times and what follows from them.
+TCP_INFO = 11
+INFO_BYTES = ("state", "ca_state", "retransmits", "probes", "backoff", "options", "wscale", "")
+INFO_WORDS = (
+    "", "", "snd_mss", "rcv_mss", "unacked", "sacked", "lost", "retrans", "", "", "", "", "", "pmtu", "rcv_ssthresh", "", "",
+    "snd_ssthresh", "snd_cwnd", "advmss", "reordering", "", "rcv_space", "total_retrans", "", "max_pacing_rate", "bytes_acked",
+    "bytes_received", "segs_out", "segs_in", "notsent", "", "data_segs_in", "data_segs_out", "", "", "", "", "delivered",
+    "delivered_ce", "bytes_sent", "bytes_retrans", "dsack_dups", "reord_seen", "rcv_ooopack", "snd_wnd", "rcv_wnd", "", "total_rto",
+    "total_rto_recoveries",
+)  # fmt: skip
+INFO_FORMAT = "<8B24I4Q6I4Q2I2Q6I2H"
+STATES = (
+    "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN",
+    "CLOSING",
+)  # fmt: skip
+
+
+def show_info(info: bytes) -> str:
+    """The state, and what is not 0."""
+    values = struct.unpack_from(INFO_FORMAT, info)
+    pairs = zip(INFO_BYTES + INFO_WORDS, values, strict=True)
+    shown = [f"{name} {value}" for name, value in pairs if name and value and name != "state"]
+    return ", ".join([STATES[values[0]], *shown])
+
+
+# afinet keeps SACKed segments apart (docs/differences.md).
+NOT_COUNTED = ("TcpExtTCPSackShifted", "TcpExtTCPSackMerged", "TcpExtTCPSackShiftFallback")
+
+
+class Run:
+    """A program while it runs: its descriptors, its packets, what it counted."""
+
+    ports_used = 20000  # each peer of this process has a port of its own
+
+    def __init__(self, calls: Calls, program: Program) -> None:
+        self.calls = calls
+        self.fds: dict[str, int] = {}
+        self.kinds: dict[str, str] = {}
+        self.ports = named_ports(program)
+        self.counted: dict[str, int] = {}
+        self.wire: Wire | None = None
+        if any(step[0] in ("peer", "target", "<") for step in program):
+            self.wire = Wire(Run.ports_used)
+            calls.take()
+            calls.sysctl("net.ipv4.route.flush", "1")  # what earlier programs learnt of the path
+        calls.begin()
+
+    def step(self, step: Step) -> Any:
+        """What the step answered, and with it the packets that came out."""
+        value = self.call(step[0], step[1], step[2:])
+        if self.wire is None:
+            return value
+        out = [self.wire.show(packet) for packet in self.calls.take()]
+        return [value, *out] if out else value
+
+    def call(self, call: str, slot: str, args: tuple[Any, ...]) -> Any:
+        calls = self.calls
         if call == "socket":
             kind = args[0]
-            ns = args[1] if len(args) > 1 else 0
             type, protocol = KINDS[kind]
-            fds[slot] = calls.socket(ns, AF_INET, type | SOCK_NONBLOCK, protocol)
-            kinds[slot] = kind
-            out.append("fd" if fds[slot] >= 0 else show_err(fds[slot]))
-            continue
+            self.fds[slot] = calls.socket(args[1] if len(args) > 1 else 0, AF_INET, type | SOCK_NONBLOCK, protocol)
+            self.kinds[slot] = kind
+            return "fd" if self.fds[slot] >= 0 else show_err(self.fds[slot])
         if call == "socket3":
             err = calls.socket(0, *args)
             if err >= 0:
-                fds[slot] = err
-                kinds[slot] = "raw" if args[1] & 15 == SOCK_RAW else "udp"
-            out.append("fd" if err >= 0 else show_err(err))
-            continue
-        fd = fds.get(slot, -1)
+                self.fds[slot] = err
+                self.kinds[slot] = "raw" if args[1] & 15 == SOCK_RAW else "udp"
+            return "fd" if err >= 0 else show_err(err)
+        if call in ("peer", "target", "<", "count", "counters", "sleep", "sysctl"):
+            return self.wire_call(call, slot, args)
+        fd = self.fds.get(slot, -1)
         if call in ("getsockname", "getpeername"):
             err, addr = calls.getsockname(fd) if call == "getsockname" else calls.getpeername(fd)
-            out.append(show_err(err) if err else show_addr(addr, ports))
-        elif call == "setsockopt":
-            out.append(show_err(calls.setsockopt(fd, *args)))
-        elif call == "getsockopt":
+            return show_err(err) if err else show_addr(addr, self.ports)
+        if call == "setsockopt":
+            return show_err(calls.setsockopt(fd, *args))
+        if call == "getsockopt":
             err, value = calls.getsockopt(fd, *args)
-            out.append(show_err(err) if err else value.hex())
-        elif call == "ioctl":
+            return show_err(err) if err else value.hex()
+        if call == "info":
+            err, value = calls.getsockopt(fd, socket.IPPROTO_TCP, TCP_INFO, struct.calcsize(INFO_FORMAT))
+            return show_err(err) if err else show_info(value)
+        if call == "ioctl":
             err, number = calls.ioctl_int(fd, args[0])
-            out.append(show_err(err) if err else number)
-        elif call == "poll":
-            out.append(hex(calls.poll(fd, args[0] if args else 0x7FFF)))
-        elif call == "send":
-            out.append(show_err(calls.sendmsg(fd, *args)))
-        elif call == "recv":
+            return show_err(err) if err else number
+        if call == "poll":
+            return hex(calls.poll(fd, args[0] if args else 0x7FFF))
+        if call == "send":
+            return show_err(calls.sendmsg(fd, *args))
+        if call == "recv":
             n, data, addr, control, flags = calls.recvmsg(fd, *args)
             if n < 0:
-                out.append(show_err(n))
-            else:
-                out.append((n, show_data(kinds[slot], data), show_addr(addr, ports), show_control(control), hex(flags)))
-        elif call == "accept":
+                return show_err(n)
+            if args[1] & MSG_TRUNC and self.kinds[slot] == "tcp":
+                data = b""  # nothing is copied
+            return (n, show_data(self.kinds[slot], data), show_addr(addr, self.ports), show_control(control), hex(flags))
+        if call == "accept":
             err = calls.accept(fd)
-            if err >= 0:
+            if err >= 0 and args:
+                self.fds[args[0]] = err
+                self.kinds[args[0]] = self.kinds[slot]
+            elif err >= 0:
                 calls.close(err)
-            out.append("fd" if err >= 0 else show_err(err))
-        elif call == "attach":
-            out.append(show_err(calls.attach_filter(fd, *args)))
-        elif call == "close":
-            out.append(show_err(calls.close(fd)))
-            fds.pop(slot, None)
+            return "fd" if err >= 0 else show_err(err)
+        if call == "attach":
+            return show_err(calls.attach_filter(fd, *args))
+        if call == "close":
+            self.fds.pop(slot, None)
+            return show_err(calls.close(fd))
+        verbs: dict[str, Any] = {
+            "bind": calls.bind,
+            "connect": calls.connect,
+            "listen": calls.listen,
+            "shutdown": calls.shutdown,
+        }
+        return show_err(verbs[call](fd, *args))
+
+    def wire_call(self, call: str, slot: str, args: tuple[Any, ...]) -> Any:
+        if call == "sleep":
+            self.calls.sleep(args[0])
+        elif call == "sysctl":
+            return show_err(self.calls.sysctl(*args))
+        elif call == "count":
+            self.counted = self.calls.counters()
+        elif call == "counters":
+            now = self.calls.counters()
+            grown = {name: n - self.counted.get(name, 0) for name, n in now.items()}
+            return {name: n for name, n in sorted(grown.items()) if n and name not in NOT_COUNTED}
         else:
-            verbs: dict[str, Any] = {
-                "bind": calls.bind,
-                "connect": calls.connect,
-                "listen": calls.listen,
-                "shutdown": calls.shutdown,
-            }
-            out.append(show_err(verbs[call](fd, *args)))
-    for fd in fds.values():
-        if fd >= 0:
-            calls.close(fd)
+            assert self.wire is not None
+            if call == "peer":
+                self.wire.peer(slot, *args)
+                Run.ports_used = self.wire.port if self.wire.port < 60000 else 20000
+            elif call == "target":
+                self.wire.target(slot, *args)
+            else:
+                self.calls.put(self.wire.emit(slot, *args))
+        return None
+
+    def end(self) -> None:
+        """Everything is closed; connections on the wire are reset from both sides, so that no later program hears of them."""
+        for fd in self.fds.values():
+            if fd >= 0:
+                if self.wire is not None:
+                    self.calls.setsockopt(fd, socket.SOL_SOCKET, socket.SO_LINGER, i32(1) + i32(0))
+                self.calls.close(fd)
+        if self.wire is not None:
+            for name in self.wire.conns:
+                self.calls.put(self.wire.emit(name, "R nxt"))
+            self.calls.take()
+
+
+def run_program(calls: Calls, program: Program) -> list[Any]:
+    """What every step answered."""
+    run = Run(calls, program)
+    out = [run.step(step) for step in program]
+    run.end()
     return out
