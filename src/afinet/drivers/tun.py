@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from afinet.net.core.net_namespace import Net
 
 TUN_TX_QUEUE_LEN: Final = 10_000  # a burst of small packets while nobody reads: the kernel's default of 500 loses them
+TUN_RX_PAD: Final = 64  # NET_SKB_PAD: the room in front of each packet that Linux allocates and charges
 TUN_MAX_PIECES: Final = 1000  # below IOV_MAX, with the headers
 TUN_BUDGET: Final = 64  # packets read in one go before the softirqs have a turn
 
@@ -195,7 +196,7 @@ def tun_receive(dev: NetDevice, frame: bytes, batch: bool = False) -> int:
     assert isinstance(ops, TunOps)
     size = len(frame)
     hdr = ops.vnet_hdr_sz
-    skb = SkBuff(frame, None, 0, skb_truesize(size))
+    skb = SkBuff(frame, None, 0, skb_truesize(TUN_RX_PAD + size))
     skb.dev = dev
     length = size - hdr
     if length <= 0:

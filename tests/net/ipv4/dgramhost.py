@@ -92,7 +92,7 @@ class Wait:
 
 class Hosts(AfinetCalls):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(hz=1000)
         self.a: Net = self.nets[0]
         self.b: Net = self.nets[1]
 

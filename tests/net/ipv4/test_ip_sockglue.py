@@ -209,6 +209,7 @@ def test_ip_options_are_given_back_as_they_came() -> None:
     assert get(sk, in_.IP_OPTIONS, 40) == b""
 
 
+@pytest.mark.rfc9293("MUST-16")
 def test_a_streams_options_take_room_from_its_segments() -> None:
     sk = make_sock(Host(), SOCK_STREAM)
     assert isinstance(sk, TcpSock)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from afinet.init import syscalls
 from afinet.kernel.wait import Kiocb
 from afinet.net.core.skbuff import SkBuff, skb_pieces
@@ -56,6 +58,7 @@ def test_fragmentation_needed_out_of_window_or_absurd_is_not_believed() -> None:
     assert tcp_sk(p.task, fd).mss_cache >= 512
 
 
+@pytest.mark.rfc9293("MUST-56")
 def test_an_unreachable_does_not_end_a_connection_that_stands() -> None:
     p = Peer()
     _, fd, isn = p.open_passive(MSS1460)
@@ -68,6 +71,7 @@ def test_an_unreachable_does_not_end_a_connection_that_stands() -> None:
     assert p.so_error(p.task, fd) == 0
 
 
+@pytest.mark.rfc9293("MUST-55")
 def test_a_source_quench_is_ignored() -> None:
     p = Peer()
     _, fd, isn = p.open_passive(MSS1460)
@@ -159,7 +163,7 @@ def test_save_syn_keeps_the_syn_for_the_child() -> None:
 def test_tcp_prot_has_every_member() -> None:
     p = Peer()
     prot = tcp_ipv4.tcp_prot(p.kernel)
-    assert prot.name == "TCP" and prot.owner and prot.obj_size and prot.slab_flags and prot.max_header == 320
+    assert prot.name == "TCP" and prot.owner and prot.obj_size and prot.slab_flags and prot.max_header == 256
     assert prot.no_autobind and isinstance(prot.hashinfo, InetHashinfo)
     assert prot.twsk_prot is not None and prot.rsk_prot is not None
     assert prot.sysctl_mem is p.net.ipv4.sysctl_tcp_mem

@@ -22,6 +22,7 @@ from afinet.net.core.skbuff import (
     kfree_skb_reason,
     pskb_may_pull,
     skb_clone,
+    skb_header_pointer,
     skb_pieces,
     skb_pull,
     skb_queue_purge,
@@ -363,9 +364,9 @@ def ip_cmsg_recv_offset(msg: MsgHdr, sk: InetSock, skb: SkBuff, tlen: int, offse
         if context:
             put_cmsg(msg, SOL_IP, SCM_SECURITY, context)
     if flags >> INET_FLAGS_ORIGDSTADDR & 1:
-        th = skb.transport_header
-        if th + 4 <= skb.tail:
-            addr = pack_sockaddr_in(be.get_u32(head, nh + ip.IP_DADDR), be.get_u16(head, th + 2))
+        ports = skb_header_pointer(skb, skb.transport_header, 4)
+        if len(ports) == 4:
+            addr = pack_sockaddr_in(be.get_u32(head, nh + ip.IP_DADDR), be.get_u16(ports, 2))
             put_cmsg(msg, SOL_IP, IP_ORIGDSTADDR, addr)
     if flags >> INET_FLAGS_CHECKSUM & 1 and skb.ip_summed == CHECKSUM_COMPLETE:
         put_cmsg(msg, SOL_IP, IP_CHECKSUM, pack_u32(payload_csum(skb, offset)))

@@ -71,6 +71,7 @@ from afinet.net.ipv4.inet_sock import (
     INET_FLAGS_DEFER_CONNECT,
     inet_test_bit,
 )
+from afinet.net.ipv4.tcp_fragment import sk_forced_mem_schedule
 from afinet.net.ipv4.tcp_inline import (
     TCP_CHRONO_BUSY,
     TCP_CHRONO_SNDBUF_LIMITED,
@@ -178,7 +179,7 @@ if TYPE_CHECKING:
     from afinet.kernel.wait import Kiocb
     from afinet.net.socket import MsgHdr
 
-_SKB_BASE: Final = 896  # skb_truesize(MAX_TCP_HEADER): what a segment is charged beside its payload
+_SKB_BASE: Final = 832  # skb_truesize(MAX_TCP_HEADER): what a segment is charged beside its payload
 _MAX_SKB_FRAGS: Final = 17
 _PIECE: Final = 8192
 _FLUSH_BACKLOG: Final = 16  # segments made in one call before the backlog is looked at
@@ -398,7 +399,7 @@ def tcp_stream_alloc_skb(sk: TcpSock, force_schedule: bool) -> SkBuff | None:
             sk.sk_prot.enter_memory_pressure(sk)
             sk_stream_moderate_sndbuf(sk)
             return None
-        tcp_output.sk_forced_mem_schedule(sk, _SKB_BASE)
+        sk_forced_mem_schedule(sk, _SKB_BASE)
     skb = SkBuff(b"", None, 0, _SKB_BASE)
     skb.ip_summed = CHECKSUM_PARTIAL
     return skb
@@ -424,7 +425,7 @@ def tcp_wmem_schedule(sk: TcpSock, copy: int) -> int:
     # Something must go on even when the protocol has no memory left: tcp_wmem[0] is every sock's.
     left = sk.sk_net.ipv4.sysctl_tcp_wmem[0] - sk.sk_wmem_queued
     if left > 0:
-        tcp_output.sk_forced_mem_schedule(sk, min(left, copy))
+        sk_forced_mem_schedule(sk, min(left, copy))
     return min(copy, sk.sk_forward_alloc)
 
 

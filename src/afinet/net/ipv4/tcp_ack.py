@@ -982,6 +982,8 @@ def tcp_ack(sk: TcpSock, skb: SkBuff, flag: int) -> int:
             return -SKB_DROP_REASON_TCP_TOO_OLD_ACK
         return _tcp_old_ack(sk, skb, flag, prior_snd_una, state)
     if after(ack, sk.snd_nxt):
+        if not flag & FLAG_NO_CHALLENGE_ACK:
+            tcp_input.tcp_send_challenge_ack(sk)
         return -SKB_DROP_REASON_TCP_ACK_UNSENT_DATA
     if advanced:
         flag |= FLAG_SND_UNA_ADVANCED

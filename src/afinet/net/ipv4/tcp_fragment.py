@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from afinet.net.core.skbuff import SkBuff, pieces_slice, skb_append, skb_linearize, skb_truesize
-from afinet.net.core.sock import sk_mem_charge, sk_mem_uncharge
+from afinet.net.core.skbuff import SkBuff, pieces_slice, skb_append, skb_linearize, skb_truesize, skb_unlink
+from afinet.net.core.sock import PAGE_SIZE, Sock, sk_mem_charge, sk_mem_uncharge
 from afinet.net.ipv4.inet_sock import IcskMtup
 from afinet.net.ipv4.tcp_inline import (
     MAX_TCP_HEADER,
@@ -20,6 +20,7 @@ from afinet.net.ipv4.tcp_inline import (
     tcp_is_reno,
     tcp_rtx_queue_head,
     tcp_rtx_queue_tail,
+    tcp_wmem_free_skb,
 )
 from afinet.net.ipv4.tcp_sock import (
     TCPCB_LOST,
@@ -73,6 +74,18 @@ def tcp_adjust_pcount(sk: TcpSock, skb: SkBuff, decr: int) -> None:
         sk.sacked_out -= min(sk.sacked_out, decr)
 
 
+def sk_forced_mem_schedule(sk: Sock, size: int) -> None:
+    """Memory for what cannot be put off: a FIN, a probe."""
+    delta = size - sk.sk_forward_alloc
+    if delta <= 0 or sk.sk_prot.sysctl_mem is None:
+        return
+    pages = (delta + PAGE_SIZE - 1) // PAGE_SIZE
+    sk.sk_forward_alloc += pages * PAGE_SIZE
+    sk.sk_prot.memory_allocated += pages
+    if sk.sk_memcg is not None:
+        sk.sk_memcg.sk_memory_allocated += pages
+
+
 def tcp_fragment(sk: TcpSock, queue: int, skb: SkBuff, length: int, mss_now: int) -> int:
     """Cut `skb` behind `length` bytes; the rest becomes a segment of its own, behind it in the same queue. 0 or -errno."""
     if length >= skb.len or length <= 0:
@@ -98,6 +111,7 @@ def tcp_fragment(sk: TcpSock, queue: int, skb: SkBuff, length: int, mss_now: int
     assert frags is not None
     nlen = skb.len - length
     buff = SkBuff(b"", pieces_slice(frags, length, nlen), nlen, skb_truesize(MAX_TCP_HEADER))
+    sk_forced_mem_schedule(sk, buff.truesize)
     sk.sk_wmem_queued += buff.truesize
     sk_mem_charge(sk, buff.truesize)
     buff.truesize += nlen
@@ -153,6 +167,36 @@ def tcp_fragment(sk: TcpSock, queue: int, skb: SkBuff, length: int, mss_now: int
 def tso_fragment(sk: TcpSock, skb: SkBuff, length: int, mss_now: int) -> int:
     """Cut a segment of the write queue, none of which was sent."""
     return tcp_fragment(sk, TCP_FRAG_IN_WRITE_QUEUE, skb, length, mss_now)
+
+
+def tcp_grow_skb(sk: TcpSock, skb: SkBuff, amount: int) -> None:
+    """`skb`, at the head of the write queue, takes up to `amount` bytes over from the segment behind it."""
+    next_skb = skb.next
+    if next_skb is None or skb.eor or skb.data_len != skb.len or next_skb.data_len != next_skb.len:
+        return
+    frags = skb.frags
+    more = next_skb.frags
+    if frags is None or more is None:
+        return
+    nlen = min(amount, next_skb.len)
+    skb.frags = frags + pieces_slice(more, 0, nlen)
+    skb.len += nlen
+    skb.data_len = skb.len
+    skb.truesize += nlen
+    skb.end_seq = (skb.end_seq + nlen) & 0xFFFFFFFF
+    next_skb.truesize -= nlen
+    if nlen < next_skb.len:
+        next_skb.seq = skb.end_seq
+        next_skb.len -= nlen
+        next_skb.data_len = next_skb.len
+        next_skb.frags = pieces_slice(more, nlen, next_skb.len)
+        return
+    # All of it; a FIN comes along.
+    skb.end_seq = next_skb.end_seq
+    skb.tcp_flags |= next_skb.tcp_flags
+    skb.eor = next_skb.eor
+    skb_unlink(sk.sk_write_queue, next_skb)
+    tcp_wmem_free_skb(sk, next_skb)
 
 
 def tcp_trim_head(sk: TcpSock, skb: SkBuff, length: int) -> int:

@@ -32,7 +32,8 @@ from afinet.uapi.tcp import (
     TCPF_CA_Recovery,
 )
 
-MAX_TCP_HEADER: Final = 320  # L1_CACHE_ALIGN(128 + MAX_HEADER), what Linux reserves in front of a segment
+# L1_CACHE_ALIGN(128 + MAX_HEADER), what Linux reserves in front of a segment; MAX_HEADER as without wireless devices
+MAX_TCP_HEADER: Final = 256
 MAX_TCP_OPTION_SPACE: Final = 40
 TCP_MIN_SND_MSS: Final = 48
 TCP_MIN_GSO_SIZE: Final = TCP_MIN_SND_MSS - MAX_TCP_OPTION_SPACE
@@ -447,18 +448,6 @@ def tcp_fast_path_check(tp: TcpSock) -> None:
     """Turn header prediction on when nothing is out of order, the window is open and memory there is."""
     if tp.out_of_order_queue is None and tp.rcv_wnd and tp.sk_rmem_alloc < tp.sk_rcvbuf and tp.urg_data == 0:
         tcp_fast_path_on(tp)
-
-
-def tcp_dec_quickack_mode(sk: TcpSock) -> None:
-    """ACKs are sent at once for the first segments of a connection and after trouble; an ACK that carries data counts."""
-    quick = sk.icsk_ack_quick
-    if quick:
-        if quick <= 1:
-            sk.icsk_ack_quick = 0
-            # leaving quick ACK mode: deflate the ATO
-            sk.icsk_ack_ato = TCP_ATO_MIN
-        else:
-            sk.icsk_ack_quick = quick - 1
 
 
 def tcp_clear_options(rx_opt: TcpOptionsReceived) -> None:

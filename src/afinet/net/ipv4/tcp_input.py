@@ -33,6 +33,7 @@ from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_TCP_OLD_SEQUENCE,
     SKB_DROP_REASON_TCP_RESET,
     SKB_DROP_REASON_TCP_RFC7323_PAWS,
+    SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK,
 )
 from afinet.net.core.flow import Flowi4
 from afinet.net.core.net_namespace import Net
@@ -40,7 +41,6 @@ from afinet.net.core.skbuff import SkBuff, consume_skb, kfree_skb_reason
 from afinet.net.core.sock import (
     SOCK_DEAD,
     SOCK_KEEPOPEN,
-    sk_rmem_schedule,
     sock_flag,
 )
 from afinet.net.ipv4 import (
@@ -108,6 +108,7 @@ from afinet.uapi.errno import ECONNREFUSED, ECONNRESET, EPIPE
 from afinet.uapi.snmp import (
     LINUX_MIB_BEYOND_WINDOW,
     LINUX_MIB_LISTENOVERFLOWS,
+    LINUX_MIB_PAWS_OLD_ACK,
     LINUX_MIB_PAWSACTIVEREJECTED,
     LINUX_MIB_PAWSESTABREJECTED,
     LINUX_MIB_TCPABORTONDATA,
@@ -252,20 +253,27 @@ def tcp_send_challenge_ack(sk: TcpSock) -> None:
     tcp_output.tcp_send_ack(sk)
 
 
-def tcp_disordered_ack(sk: TcpSock, skb: SkBuff) -> bool:
-    """A pure duplicate ACK that changes nothing, and whose timestamp is not much too old: the network reorders ACKs (RFC 7323
-    forgot them)."""
+def tcp_disordered_ack(sk: TcpSock, skb: SkBuff) -> int:
+    """A segment with an old timestamp: 0 for a pure duplicate ACK that changes nothing and whose timestamp is not much too old (the
+    network reorders ACKs, which RFC 7323 forgot); else the reason to drop it."""
     rx_opt = sk.rx_opt
     seq = skb.seq
     ack = skb.ack_seq
-    if not skb.tcp_flags & TCPHDR_ACK or seq != skb.end_seq or seq != sk.rcv_nxt or ack != sk.snd_una:
-        return False
+    if not skb.tcp_flags & TCPHDR_ACK or seq != skb.end_seq:
+        return SKB_DROP_REASON_TCP_RFC7323_PAWS
+    if seq != sk.rcv_nxt:
+        # An old ACK is nothing unusual.
+        return SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK if before(seq, sk.rcv_nxt) else SKB_DROP_REASON_TCP_RFC7323_PAWS
+    if ack != sk.snd_una:
+        return SKB_DROP_REASON_TCP_RFC7323_PAWS
     wscale: int = rx_opt.snd_wscale
     window = be.get_u16(skb.head, skb.transport_header + 14) << wscale
     if after(seq, sk.snd_wl1) or (seq == sk.snd_wl1 and (window > sk.snd_wnd or not window)):
-        return False
+        return SKB_DROP_REASON_TCP_RFC7323_PAWS
     age = (rx_opt.ts_recent - rx_opt.rcv_tsval) & 0xFFFFFFFF
-    return age > 0x7FFFFFFF or age <= sk.icsk_rto * 1200 // NSEC_PER_SEC
+    if age > 0x7FFFFFFF or age <= sk.icsk_rto * 1200 // NSEC_PER_SEC:
+        return 0
+    return SKB_DROP_REASON_TCP_RFC7323_PAWS
 
 
 def tcp_sequence(sk: TcpSock, seq: int, end_seq: int, fin: int) -> int:
@@ -314,19 +322,19 @@ def tcp_validate_incoming(sk: TcpSock, skb: SkBuff, syn_inerr: bool) -> bool:
     rx_opt = sk.rx_opt
     # 0. PAWS (RFC 7323, 5.3)
     tcp_fast_parse_options(sk, skb)
-    if (
-        rx_opt.saw_tstamp
-        and not flags & TCPHDR_RST
-        and not tcp_paws_check(rx_opt, sk.kernel.now, TCP_PAWS_WINDOW)
-        and not tcp_disordered_ack(sk, skb)
-    ):
-        if flags & TCPHDR_SYN:
-            return _syn_challenge(sk, skb, syn_inerr)
-        net.net_statistics[LINUX_MIB_PAWSESTABREJECTED] += 1
-        if not tcp_skb_oow_rate_limited(sk, skb, LINUX_MIB_TCPACKSKIPPEDPAWS):
-            tcp_sack.tcp_send_dupack(sk, skb)
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_RFC7323_PAWS)
-        return False
+    if rx_opt.saw_tstamp and not flags & TCPHDR_RST and not tcp_paws_check(rx_opt, sk.kernel.now, TCP_PAWS_WINDOW):
+        reason = tcp_disordered_ack(sk, skb)
+        if reason:
+            if flags & TCPHDR_SYN:
+                return _syn_challenge(sk, skb, syn_inerr)
+            if reason == SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK:
+                net.net_statistics[LINUX_MIB_PAWS_OLD_ACK] += 1
+            else:
+                net.net_statistics[LINUX_MIB_PAWSESTABREJECTED] += 1
+                if not tcp_skb_oow_rate_limited(sk, skb, LINUX_MIB_TCPACKSKIPPEDPAWS):
+                    tcp_sack.tcp_send_dupack(sk, skb)
+            kfree_skb_reason(net, skb, reason)
+            return False
 
     # 1. the sequence number
     reason = tcp_sequence(sk, skb.seq, skb.end_seq, flags & TCPHDR_FIN)
@@ -447,14 +455,17 @@ def _rcv_predicted(sk: TcpSock, skb: SkBuff, head: bytes, th: int) -> bool:
     hlen: int = sk.tcp_header_len
     size = skb.len
     rx_opt = sk.rx_opt
+    if size > hlen:
+        if skb.truesize > sk.sk_forward_alloc or sk.sk_rmem_alloc > sk.sk_rcvbuf:
+            return False  # memory has to be found first
+        if (sk.rcv_nxt + tcp_receive_window(sk) - skb.end_seq) & 0xFFFFFFFF > 0x7FFFFFFF:
+            return False  # more than the window
     if hlen == 32:
         word, tsval, tsecr = be.unpack_u32x3(head, th + 20)
         if word != 0x0101080A:
             return False
         # an older timestamp than the last: PAWS decides
         if (tsval - rx_opt.ts_recent) & 0xFFFFFFFF > 0x7FFFFFFF:
-            return False
-        if size > hlen and (skb.truesize > sk.sk_forward_alloc or sk.sk_rmem_alloc > sk.sk_rcvbuf) and not _room(sk, skb):
             return False
         rx_opt.saw_tstamp = True
         rx_opt.rcv_tsval = tsval
@@ -463,8 +474,6 @@ def _rcv_predicted(sk: TcpSock, skb: SkBuff, head: bytes, th: int) -> bool:
         if sk.rcv_nxt == sk.rcv_wup:
             rx_opt.ts_recent = tsval
             rx_opt.ts_recent_stamp = sk.kernel.now // NSEC_PER_SEC
-    elif size > hlen and (skb.truesize > sk.sk_forward_alloc or sk.sk_rmem_alloc > sk.sk_rcvbuf) and not _room(sk, skb):
-        return False
     if size == hlen:
         # A pure ACK, for a bulk sender.
         tcp_ack.tcp_ack(sk, skb, 0)
@@ -497,12 +506,6 @@ def _rcv_predicted(sk: TcpSock, skb: SkBuff, head: bytes, th: int) -> bool:
         consume_skb(skb)
     tcp_rcvq.tcp_data_ready(sk)
     return True
-
-
-def _room(sk: TcpSock, skb: SkBuff) -> bool:
-    """Memory for a predicted segment. (Linux goes to the slow path whenever its reserve is used up, which is every other segment
-    or so; what is sent and kept is the same.)"""
-    return sk.sk_rmem_alloc <= sk.sk_rcvbuf and sk_rmem_schedule(sk, skb.truesize)
 
 
 # -- SYN_SENT --------------------------------------------------------------------------------------------------------------
@@ -650,10 +653,7 @@ def tcp_rcv_synsent_state_process(sk: TcpSock, skb: SkBuff) -> int:
             sk.tcp_header_len = 32
         else:
             sk.tcp_header_len = 20
-        if not rx_opt.wscale_ok:
-            rx_opt.snd_wscale = 0
-            rx_opt.rcv_wscale = 0
-            sk.window_clamp = min(sk.window_clamp, 65535)
+        # The scale stays as it was offered, and the SYN-ACK offers it again, even to a peer that does not scale.
         sk.rcv_nxt = (skb.seq + 1) & 0xFFFFFFFF
         sk.copied_seq = sk.rcv_nxt
         sk.rcv_wup = sk.rcv_nxt

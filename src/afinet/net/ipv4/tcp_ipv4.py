@@ -410,8 +410,8 @@ def _tcp_v4_err(sk: TcpSock, skb: SkBuff, th: int, type: int, code: int, seq: in
     else:
         return
     if sk.sk_state == TCP_SYN_SENT or sk.sk_state == TCP_SYN_RECV:
-        if inet_test_bit(sk, INET_FLAGS_RECVERR):
-            ip_sockglue.ip_icmp_error(sk, skb, err, be.get_u16(skb.head, th + 2), info, th)
+        # The queue of errors tells more than the errno; while connecting, IP_RECVERR is not asked for.
+        ip_sockglue.ip_icmp_error(sk, skb, err, be.get_u16(skb.head, th + 2), info, th)
         if not owned:
             tcp.tcp_done_with_error(sk, err)
         else:
@@ -672,6 +672,7 @@ def tcp_v4_rcv(skb: SkBuff) -> int:
     sk.sk_refcnt += 1
     if sk.sk_state == TCP_LISTEN:
         tcp_v4_do_rcv(sk, skb)
+        tcp_prot_of(sk).tcp_tw_isn = 0  # it was for this SYN, even if nothing became of it
     else:
         sk.sk_incoming_cpu = 0  # sk_incoming_cpu_update
         # tcp_segs_in

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
 from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_TCP_OVERWINDOW,
+    SKB_DROP_REASON_TCP_RESET,
     SKB_DROP_REASON_TCP_RFC7323_PAWS,
     SKB_DROP_REASON_TCP_RFC7323_TSECR,
     SKB_DROP_REASON_TCP_RFC7323_TW_PAWS,
@@ -59,9 +60,11 @@ from afinet.uapi.snmp import (
     LINUX_MIB_EMBRYONICRSTS,
     LINUX_MIB_PAWS_TW_REJECTED,
     LINUX_MIB_PAWSESTABREJECTED,
+    LINUX_MIB_TCPACKSKIPPEDCHALLENGE,
     LINUX_MIB_TCPACKSKIPPEDFINWAIT2,
     LINUX_MIB_TCPACKSKIPPEDSYNRECV,
     LINUX_MIB_TCPACKSKIPPEDTIMEWAIT,
+    LINUX_MIB_TCPCHALLENGEACK,
     LINUX_MIB_TCPDEFERACCEPTDROP,
     LINUX_MIB_TCPTIMEWAITOVERFLOW,
     LINUX_MIB_TSECRREJECTED,
@@ -108,6 +111,11 @@ def tcp_oow_check(net: Net, skb: SkBuff, mib_idx: int, last_oow_ack_time: int) -
     """tcp_oow_rate_limited for a small sock: (do not answer, when the last answer was sent). Data is always answered."""
     if skb.end_seq != skb.seq and not skb.tcp_flags & TCPHDR_SYN:
         return False, last_oow_ack_time
+    return __tcp_oow_check(net, mib_idx, last_oow_ack_time)
+
+
+def __tcp_oow_check(net: Net, mib_idx: int, last_oow_ack_time: int) -> tuple[bool, int]:
+    """The same for any segment."""
     now = net.kernel.now
     if last_oow_ack_time and now - last_oow_ack_time < net.ipv4.sysctl_tcp_invalid_ratelimit:
         net.net_statistics[mib_idx] += 1
@@ -361,7 +369,7 @@ def tcp_check_req(sk: TcpSock, skb: SkBuff, req: TcpRequestSock, fastopen: bool)
         return None, 0
 
     # An ACK for something that was never sent: RST, by the listener.
-    if flg & TCPHDR_ACK and not fastopen and skb.ack_seq != (req.snt_isn + 1) & 0xFFFFFFFF:
+    if flg & (TCPHDR_ACK | TCPHDR_RST) == TCPHDR_ACK and not fastopen and skb.ack_seq != (req.snt_isn + 1) & 0xFFFFFFFF:
         return sk, 0
 
     # RFC 9293: first, check the sequence number.
@@ -382,6 +390,15 @@ def tcp_check_req(sk: TcpSock, skb: SkBuff, req: TcpRequestSock, fastopen: bool)
             net.net_statistics[LINUX_MIB_TSECRREJECTED] += 1
             return None, SKB_DROP_REASON_TCP_RFC7323_TSECR
         return None, SKB_DROP_REASON_TCP_OVERWINDOW
+
+    if flg & TCPHDR_RST and seq != req.rcv_nxt:
+        # RFC 5961, 3.2: it may be forged
+        limited, req.last_oow_ack_time = __tcp_oow_check(net, LINUX_MIB_TCPACKSKIPPEDCHALLENGE, req.last_oow_ack_time)
+        ops = sk.sk_prot.rsk_prot
+        if not limited and ops is not None:
+            net.net_statistics[LINUX_MIB_TCPCHALLENGEACK] += 1
+            ops.send_ack(sk, skb, req)
+        return None, SKB_DROP_REASON_TCP_RESET
 
     if seq == req.rcv_isn:
         # a SYN with more: the SYN itself lies before the window

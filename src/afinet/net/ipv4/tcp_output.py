@@ -11,7 +11,7 @@ whose frags are the same pieces: nothing is copied.
 In other rooms: tcp_fragment.py (cutting, segment sizes), tcp_retransmit.py (retransmissions, loss and window probes),
 tcp_pacing.py.
 
-Left out: fast open, MD5 and AO, zerocopy, path MTU probing by size, the growing of a queued segment by later data (tcp_grow_skb).
+Left out: fast open, MD5 and AO, zerocopy, path MTU probing by size.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from afinet.net.core.skbuff import (
     skb_truesize,
     skb_unlink,
 )
-from afinet.net.core.sock import PAGE_SIZE, SK_PACING_NONE, Sock, sk_free, sk_mem_charge, sock_hold, sock_put
+from afinet.net.core.sock import SK_PACING_NONE, Sock, sk_free, sk_mem_charge, sock_hold, sock_put
 from afinet.net.ipv4 import tcp, tcp_ack, tcp_input, tcp_pacing, tcp_rcvq, tcp_retransmit, tcp_timer
 from afinet.net.ipv4.inet_sock import (
     ICSK_ACK_NOMEM,
@@ -46,7 +46,9 @@ from afinet.net.ipv4.inet_sock import (
 )
 from afinet.net.ipv4.tcp_cong import tcp_ca_event, tcp_ca_needs_ecn
 from afinet.net.ipv4.tcp_fragment import (
+    sk_forced_mem_schedule,
     tcp_current_mss,
+    tcp_grow_skb,
     tcp_mss_clamp,
     tcp_mtup_init,
     tcp_set_skb_tso_segs,
@@ -357,9 +359,9 @@ def tcp_event_ack_sent(sk: TcpSock, rcv_nxt: int) -> None:
     if rcv_nxt != sk.rcv_nxt:
         return  # an out of date ACK, sent on purpose
     quick = sk.icsk_ack_quick
-    if quick:
+    if quick and sk.icsk_ack_pending & ICSK_ACK_SCHED:  # an ACK of nothing new uses up none
         if quick == 1:
-            sk.icsk_ack_ato = TCP_ATO_MIN
+            sk.icsk_ack_ato = TCP_ATO_MIN  # leaving quick ACK mode
         sk.icsk_ack_quick = quick - 1
     sk.icsk_ack_pending = 0
 
@@ -471,18 +473,6 @@ def tcp_rtx_queue_insert(sk: TcpSock, skb: SkBuff) -> None:
         rtx = TcpSkbQueue()
         sk.tcp_rtx_queue = rtx
     rtx.append(skb)
-
-
-def sk_forced_mem_schedule(sk: Sock, size: int) -> None:
-    """Memory for what cannot be put off: a FIN, a probe."""
-    delta = size - sk.sk_forward_alloc
-    if delta <= 0 or sk.sk_prot.sysctl_mem is None:
-        return
-    pages = (delta + PAGE_SIZE - 1) // PAGE_SIZE
-    sk.sk_forward_alloc += pages * PAGE_SIZE
-    sk.sk_prot.memory_allocated += pages
-    if sk.sk_memcg is not None:
-        sk.sk_memcg.sk_memory_allocated += pages
 
 
 # -- ECN (RFC 3168) --------------------------------------------------------------------------------------------------------
@@ -683,6 +673,9 @@ def tcp_write_xmit(sk: TcpSock, mss_now: int, nonagle: int, push_one: int) -> bo
             quota = 1
         if quota > max_segs:
             quota = max_segs
+        missing = quota * mss_now - skb.len
+        if missing > 0 and skb.next is not None:
+            tcp_grow_skb(sk, skb, missing)
         size = skb.len
         segs = tcp_set_skb_tso_segs(skb, mss_now)
         if not tcp_snd_wnd_test(sk, skb, mss_now):

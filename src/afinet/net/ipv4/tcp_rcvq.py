@@ -28,6 +28,8 @@ from afinet.net.core.drop_reason import (
 from afinet.net.core.skbuff import (
     DESTRUCTOR_NONE,
     DESTRUCTOR_RFREE,
+    SIZEOF_SK_BUFF,
+    SKB_DATA_ALIGN,
     SkBuff,
     consume_skb,
     kfree_skb_reason,
@@ -57,6 +59,7 @@ from afinet.net.ipv4.inet_sock import (
     ICSK_ACK_SCHED,
 )
 from afinet.net.ipv4.tcp_cong import tcp_ca_event, tcp_ca_needs_ecn
+from afinet.net.ipv4.tcp_fragment import sk_forced_mem_schedule
 from afinet.net.ipv4.tcp_inline import (
     CA_EVENT_ECN_IS_CE,
     CA_EVENT_ECN_NO_CE,
@@ -535,30 +538,39 @@ def tcp_try_coalesce(sk: TcpSock, to: SkBuff, skb: SkBuff) -> bool:
     if skb.seq != to.end_seq or to.tcp_flags & TCPHDR_FIN:
         return False
     have = to.frags
-    if skb.data_len == skb.len:
+    size = skb.len
+    delta = size
+    if skb.data_len == size:
         more = skb.frags
         if more is None:
             more = []
     elif skb.len > _COALESCE_COPY:
         return False  # a reader copies it, once, and two segments cost that no more than one
     else:
-        more = skb_pieces(skb, 0, skb.len)
+        more = skb_pieces(skb, 0, size)
+        if to.data_len + size <= -len(to.head) % SKB_DATA_ALIGN:
+            # it fits into the room behind the first one's data
+            more = [b"".join(more if have is None else have + more)]
+            have = None
+            delta = 0
+        else:
+            # a page's reference changes hands: only the struct is saved
+            delta = skb.truesize - SIZEOF_SK_BUFF
     if have is None:
         to.frags = more[:] or None
     else:
         if len(have) + len(more) > _MAX_SKB_FRAGS:
             return False
         to.frags = have + more
-    size = skb.len
     to.data_len += size
     to.len += size
     to.end_seq = skb.end_seq
     to.ack_seq = skb.ack_seq
     to.tstamp = skb.tstamp
     to.tcp_flags |= skb.tcp_flags
-    to.truesize += size
-    sk.sk_rmem_alloc += size
-    sk_mem_charge(sk, size)
+    to.truesize += delta
+    sk.sk_rmem_alloc += delta
+    sk_mem_charge(sk, delta)
     sk.sk_net.net_statistics[LINUX_MIB_TCPRCVCOALESCE] += 1
     return True
 
@@ -623,8 +635,8 @@ def tcp_ofo_queue(sk: TcpSock) -> None:
             return
         if before(skb.seq, dsack_high):
             dsack = dsack_high
-            if before(skb.end_seq, dsack_high):
-                dsack_high = skb.end_seq
+            if before(skb.end_seq, dsack):
+                dsack = skb.end_seq
             tcp_sack.tcp_dsack_extend(sk, skb.seq, dsack)
         if queue.pop_head() is None:
             sk.out_of_order_queue = None
@@ -797,7 +809,7 @@ def _queue_and_out(sk: TcpSock, skb: SkBuff) -> None:
                 sk.sk_net.net_statistics[LINUX_MIB_TCPRCVQDROP] += 1
                 kfree_skb_reason(sk.sk_net, skb, SKB_DROP_REASON_PROTO_MEM)
                 return
-            tcp_output.sk_forced_mem_schedule(sk, skb.truesize)
+            sk_forced_mem_schedule(sk, skb.truesize)
     eaten = tcp_queue_rcv(sk, skb)
     if skb.len:
         tcp_event_data_recv(sk, skb)
@@ -1005,9 +1017,10 @@ def tcp_urg(sk: TcpSock, skb: SkBuff) -> None:
     if skb.tcp_flags & TCPHDR_URG:
         tcp_check_urg(sk, skb)
     if sk.urg_data == TCP_URG_NOTYET:
+        # Counted from the header on, modulo 2**32: of a segment that begins right behind the byte, Linux takes one of the header.
         hlen = skb.head[skb.transport_header + 12] >> 4 << 2
-        ptr = ((tcp_cold(sk).urg_seq - skb.seq) & 0xFFFFFFFF) - (1 if skb.tcp_flags & TCPHDR_SYN else 0)
-        if 0 <= ptr < skb.len - hlen:
-            sk.urg_data = TCP_URG_VALID | skb_tobytes(skb, hlen + ptr)[0]
+        ptr = (tcp_cold(sk).urg_seq - skb.seq + hlen - (1 if skb.tcp_flags & TCPHDR_SYN else 0)) & 0xFFFFFFFF
+        if ptr < skb.len:
+            sk.urg_data = TCP_URG_VALID | skb_tobytes(skb, ptr)[0]
             if not sock_flag(sk, SOCK_DEAD):
                 sk.sk_data_ready()

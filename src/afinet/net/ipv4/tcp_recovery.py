@@ -145,7 +145,7 @@ def tcp_rack_update_reo_wnd(sk: TcpSock, rs: RateSample) -> None:
 def tcp_newreno_mark_lost(sk: TcpSock, snd_una_advanced: bool) -> None:
     """Without SACK (RFC 6582): the head is lost at the third duplicate ACK, and at each partial ACK in recovery."""
     state = sk.icsk_ca_state
-    if not ((state < TCP_CA_Recovery and sk.sacked_out >= sk.reordering) or (state >= TCP_CA_Recovery and snd_una_advanced)):
+    if not ((state < TCP_CA_Recovery and sk.sacked_out >= sk.reordering) or (state == TCP_CA_Recovery and snd_una_advanced)):
         return
     skb = tcp_rtx_queue_head(sk)
     if skb is None or skb.sacked & TCPCB_LOST:

@@ -115,9 +115,6 @@ def tcp_retrans_try_collapse(sk: TcpSock, to: SkBuff, space: int) -> None:
         skb = to.next
         if skb is None or skb.gso_segs > 1 or skb.sacked & TCPCB_SACKED_ACKED or to.eor:
             return
-        # one that is in flight again must keep its own count
-        if skb.sacked & TCPCB_SACKED_RETRANS:
-            return
         space -= skb.len
         if space < 0 or after(skb.end_seq, tcp_wnd_end(sk)) or not tcp_collapse_retrans(sk, to):
             return
