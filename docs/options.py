@@ -2,7 +2,8 @@
 
     python docs/options.py           write docs/options.md
     python docs/options.py --check   exit with 1, naming them, if an option is missing from the list, if one that is refused has no
-                                     line in docs/differences.md, if one has no test, or the page is out of date
+                                     line in docs/differences.md, if nothing reads what is set, if one has no test, or the page is
+                                     out of date
 
 Whether an option works is asked of the stack itself, with many values on every kind of socket; the words are those of
 docs/option_names.txt. That it answers as Linux does, value by value, is for tests/parity to show.
@@ -57,11 +58,21 @@ NO_OPTIONS = re.compile(
 UNCOMPARED = ("SO_COOKIE", "SO_NETNS_COOKIE", "SO_INCOMING_NAPI_ID", "TCP_CONGESTION", "TCP_TIMESTAMP", "TCP_CC_INFO")
 
 
+# Options that do something at once and keep nothing of their own.
+ACTIONS = (
+    "SO_CNX_ADVICE", "SO_DETACH_FILTER", "SO_DETACH_REUSEPORT_BPF", "SO_GET_FILTER", "IP_DROP_MEMBERSHIP",
+    "IP_DROP_SOURCE_MEMBERSHIP", "IP_BLOCK_SOURCE", "IP_UNBLOCK_SOURCE", "IP_MSFILTER", "MCAST_BLOCK_SOURCE", "MCAST_JOIN_GROUP",
+    "MCAST_JOIN_SOURCE_GROUP", "MCAST_LEAVE_GROUP", "MCAST_LEAVE_SOURCE_GROUP", "MCAST_MSFILTER", "MCAST_UNBLOCK_SOURCE",
+    "TCP_TIMESTAMP",
+)  # fmt: skip
+
+
 class Option(NamedTuple):
     level: str
     name: str
     number: int
     words: str
+    field: str
 
 
 def headers() -> dict[str, int]:
@@ -83,9 +94,10 @@ def options() -> list[Option]:
         if line.startswith("== "):
             level = line[3:]
         elif line and not line.startswith("#"):
-            name, _, words = (part.strip() for part in line.partition("|"))
-            name, _, number = name.partition("=")
-            out.append(Option(level, name, int(number) if number else known[name], words))
+            parts = [part.strip() for part in line.split("|")]
+            name, _, number = parts[0].partition("=")
+            field = parts[2] if len(parts) > 2 else ""
+            out.append(Option(level, name, int(number) if number else known[name], parts[1], field))
     return out
 
 
@@ -141,6 +153,24 @@ def tests() -> dict[str, str]:
     return words
 
 
+def readers() -> dict[str, str]:
+    """For each word, a file of the stack that looks at it: not where options are set and read back, not where it is declared,
+    imported or only stored."""
+    words: dict[str, str] = {}
+    for path in sorted((ROOT / "src" / "afinet" / "net").rglob("*.py")):
+        if path.name in ("sockopt.py", "tcp_sockopt.py"):
+            continue
+        where = path.relative_to(ROOT / "src" / "afinet").as_posix()
+        for line in path.read_text().splitlines():
+            text = line.strip()
+            if re.match(r'"?\w+"?,?$|self\.\w+: |\w+: Final|from |import |\w+: INET_FLAGS_|#', text) or "__slots__" in text:
+                continue
+            text = re.sub(r"^[\w.]*\.(\w+) (=|\|=) ", "", text)  # a store is no look
+            for word in set(re.findall(r"\w+", text)):
+                words.setdefault(word, where)
+    return words
+
+
 def listed(name: str, differences: str) -> bool:
     """Whether docs/differences.md names the option, or a family of options that it belongs to (`TCP_REPAIR*`)."""
     for word in re.findall(r"`([A-Z0-9_]+\*?)`", differences):
@@ -150,7 +180,7 @@ def listed(name: str, differences: str) -> bool:
 
 
 def render() -> tuple[str, list[str]]:
-    probe, by_word = Probe(), tests()
+    probe, by_word, read_by = Probe(), tests(), readers()
     differences = (ROOT / "docs" / "differences.md").read_text()
     problems: list[str] = []
     rows: dict[str, list[str]] = {}
@@ -175,8 +205,13 @@ def render() -> tuple[str, list[str]]:
         how = " ".join(word for word, can in (("set", setting), ("get", getting)) if can)
         who = "all" if len(kinds) == len(KINDS) else " ".join(kinds)
         words = option.words.replace(" (= Linux)", "")
+        reader = read_by.get(option.field, "")
+        if option.field and not reader:
+            problems.append(f"{option.name}: nothing reads {option.field}")
+        if setting and not as_linux and not option.field and option.name not in ACTIONS:
+            problems.append(f"{option.name}: docs/option_names.txt does not say where it is kept")
         where = f"`{test}`" if test else ""
-        rows.setdefault(option.level, []).append(f"| `{option.name}` | {state} | {how} | {who} | {words} | {where} |")
+        rows.setdefault(option.level, []).append(f"| `{option.name}` | {state} | {how} | {who} | {words} | {reader} | {where} |")
         count = counts.setdefault(option.level, [0, 0, 0])
         count[0 if kinds and not as_linux else 1 if as_linux else 2] += 1
     out = [
@@ -193,15 +228,15 @@ def render() -> tuple[str, list[str]]:
         "| all | " + " | ".join(str(sum(c[i] for c in counts.values())) for i in range(3)) + " |",
     ]
     for level, lines in rows.items():
-        out += ["", f"## {level}", "", "| option | | | sockets | what acts on it, or why nothing does | a test |"]
-        out += ["|---|---|---|---|---|---|", *lines]
+        out += ["", f"## {level}", "", "| option | | | sockets | what acts on it, or why nothing does | read in | a test |"]
+        out += ["|---|---|---|---|---|---|---|", *lines]
     return "\n".join(out) + "\n", problems
 
 
 def main() -> int:
     page, problems = render()
-    # Tests come and go: what must be right is the rest, and that there is one.
-    loose = re.compile(r"`tests/[^|]*")
+    # Readers and tests come and go: what must be right is the rest, and that there is one.
+    loose = re.compile(r"\|[^|]*\|[^|]*\|$", re.M)
     if "--check" in sys.argv:
         if not PAGE.exists() or loose.sub("", PAGE.read_text()) != loose.sub("", page):
             problems.append("docs/options.md is out of date: run `python docs/options.py`")
