@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from afinet.init import syscalls
 from afinet.kernel.wait import Kiocb, KiocbVec
 from afinet.uapi.errno import EIOCBQUEUED
@@ -47,6 +50,58 @@ class AfinetFiles(AfinetCalls):
     def epoll_wait(self, epfd: int, maxevents: int) -> tuple[int, list[tuple[int, int]]]:
         n, events = syscalls.sys_epoll_wait(self.task, Kiocb(), epfd, maxevents, 0)
         return self.done(n), events
+
+    # -- pipes and files -----------------------------------------------------------------------------------------------
+
+    def until_over(self, call: Callable[[Kiocb], Any]) -> Any:
+        """A call that would wait is interrupted."""
+        iocb = Kiocb()
+        answer = call(iocb)
+        if (answer[0] if isinstance(answer, tuple) else answer) == -EIOCBQUEUED:
+            iocb.ki_signal = True
+            answer = call(iocb)
+        self.settle()
+        return answer
+
+    def pipe2(self, flags: int) -> tuple[int, int, int]:
+        return syscalls.sys_pipe2(self.task, flags)
+
+    def memfd_create(self, flags: int) -> int:
+        return syscalls.sys_memfd_create(self.task, "parity", flags)
+
+    def lseek(self, fd: int, offset: int, whence: int) -> int:
+        return syscalls.sys_lseek(self.task, fd, offset, whence)
+
+    def pread(self, fd: int, size: int, offset: int) -> tuple[int, bytes]:
+        return syscalls.sys_pread64(self.task, fd, size, offset)
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        return syscalls.sys_pwrite64(self.task, fd, data, offset)
+
+    def ftruncate(self, fd: int, size: int) -> int:
+        return syscalls.sys_ftruncate(self.task, fd, size)
+
+    def sendfile(self, out: int, in_: int, offset: int | None, count: int) -> tuple[int, int | None]:
+        answer: tuple[int, int | None] = self.until_over(
+            lambda iocb: syscalls.sys_sendfile(self.task, iocb, out, in_, offset, count)
+        )
+        return answer
+
+    def splice(
+        self, in_: int, off_in: int | None, out: int, off_out: int | None, size: int, flags: int
+    ) -> tuple[int, int | None, int | None]:
+        answer: tuple[int, int | None, int | None] = self.until_over(
+            lambda iocb: syscalls.sys_splice(self.task, iocb, in_, off_in, out, off_out, size, flags)
+        )
+        return answer
+
+    def tee(self, in_: int, out: int, size: int, flags: int) -> int:
+        n: int = self.until_over(lambda iocb: syscalls.sys_tee(self.task, iocb, in_, out, size, flags))
+        return n
+
+    def vmsplice(self, fd: int, data: bytes, flags: int) -> int:
+        n: int = self.until_over(lambda iocb: syscalls.sys_vmsplice(self.task, iocb, fd, data, flags))
+        return n
 
     # -- many messages -------------------------------------------------------------------------------------------------
 

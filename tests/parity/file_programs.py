@@ -392,5 +392,228 @@ def many_programs() -> dict[str, Program]:
     return p
 
 
+# -- pipes, splice, sendfile -----------------------------------------------------------------------------------------------
+
+NB, DIRECT, CLOEXEC = 0x800, 0x4000, 0x80000
+FIONREAD, F_SETPIPE_SZ, F_GETPIPE_SZ = 0x541B, 1031, 1032
+PIPE: Program = [("pipe2", NB, "=r,w")]
+BIG: Program = [("pipe2", NB, "=r,w"), ("fcntl", "@w", F_SETPIPE_SZ, 1 << 20)]
+TEXT = bytes(range(256)) * 64
+
+
+def pipe_programs() -> dict[str, Program]:
+    p: dict[str, Program] = {}
+    left = ("ioctl_int", "@r", FIONREAD)
+    for sizes in ((1,), (4096,), (4095, 1), (4097,), (65536,), (65537,), (100, 100, 100), (1, 4096, 4096), (4000, 97),
+    (4000, 96, 1),
+                  (61440, 4095, 1, 1), (61440, 4096, 1), (65535, 1, 1), (70000, 1), (5000, 5000, 5000)):
+        p[f"pipe writes of {sizes}"] = [
+            *PIPE, *[step for n in sizes for step in (("write", "@w", TEXT[:1] * n), left, ("poll", "@w", 0x7FFF),
+            ("poll", "@r", 0x7FFF))],
+            ("read", "@r", 1), left, ("write", "@w", b"x" * 4096), left, ("poll", "@w", 0x7FFF), ("read", "@r", 4095), left,
+            ("write", "@w", b"y"), ("poll", "@w", 0x7FFF), ("read", "@r", 100000), left, ("read", "@r", 1),
+        ]  # fmt: skip
+    p["pipe full of single bytes in packets"] = [
+        ("pipe2", NB | DIRECT, "=r,w"), *[("write", "@w", b"ab")] * 17, left, ("read", "@r", 1), left, ("read", "@r", 10), left,
+        ("write", "@w", bytes(5000)), left, ("read", "@r", 10000), *[("read", "@r", 10000)] * 15, ("fcntl", "@w", 3, 0),
+        ("fcntl", "@r", 3, 0),
+        ("fcntl", "@w", 4, 0), ("fcntl", "@w", 3, 0), ("write", "@w", b"a"), ("write", "@w", b"b"), ("read", "@r", 10),
+        ("fcntl", "@w", 4, DIRECT), ("write", "@w", b"a"), ("write", "@w", b"b"), ("fcntl", "@w", 4, NB), ("write", "@w", b"c"),
+        *[("read", "@r", 10)] * 4,
+    ]  # fmt: skip
+    p["pipe flags"] = [
+        *[step for flags in (0, NB, CLOEXEC, NB | CLOEXEC | DIRECT) for step in (
+            ("pipe2", flags, "=a,b"), ("fcntl", "@a", 1, 0), ("fcntl", "@b", 1, 0), ("fcntl", "@a", 3, 0), ("fcntl", "@b", 3, 0))],
+        ("pipe2", 1), ("pipe2", 0x400), ("pipe2", 0x80), ("fcntl", "@a", 4, NB | 0x400), ("fcntl", "@a", 3, 0),
+        ("socket", "udp", "=s"), ("fcntl", "@s", 4, DIRECT), ("fcntl", "@s", 3, 0),
+    ]  # fmt: skip
+    p["pipe the wrong end"] = [
+        *PIPE, ("read", "@w", 1), ("write", "@r", b"x"), ("lseek", "@r", 0, 0), ("pread", "@r", 1, 0), ("pwrite", "@w", b"x", 0),
+        ("ftruncate", "@w", 0), ("accept4", "@r", 0), ("recvmsg", "@r", 1, 0), ("ioctl_int", "@w", FIONREAD),
+        ("ioctl_int", "@w", 0x1234),
+        ("read", "@r", 0), ("write", "@w", b""), ("getsockopt", "@r", SOL_SOCKET, 3, 4), ("fcntl", "@w", 9999, 0),
+    ]  # fmt: skip
+    p["pipe sizes"] = [
+        *PIPE, *[step for n in (0, 1, 4096, 4097, 65536, 100000, 1048576, -1) for step in (
+            ("fcntl", "@r", F_SETPIPE_SZ, n), ("fcntl", "@w", F_GETPIPE_SZ, 0))], ("fcntl", "@w", F_SETPIPE_SZ, 8192),
+        ("write", "@w", b"x" * 4096), ("fcntl", "@w", F_SETPIPE_SZ, 4096), ("write", "@w", b"y"),
+        ("fcntl", "@w", F_SETPIPE_SZ, 8192),
+        ("write", "@w", b"y"), ("fcntl", "@w", F_SETPIPE_SZ, 4096), left, ("fcntl", "@w", F_SETPIPE_SZ, 8192),
+        ("socket", "udp", "=s"),
+        ("fcntl", "@s", F_GETPIPE_SZ, 0), ("fcntl", "@s", F_SETPIPE_SZ, 4096), *EPOLL, ("fcntl", "@e", F_GETPIPE_SZ, 0),
+    ]  # fmt: skip
+    p["pipe without a writer"] = [
+        *PIPE, ("write", "@w", b"abc"), ("poll", "@r", 0x7FFF), ("close", "@w"), ("poll", "@r", 0x7FFF), ("read", "@r", 2),
+        ("read", "@r", 2),
+        ("poll", "@r", 0x7FFF), ("read", "@r", 2),
+    ]  # fmt: skip
+    p["pipe without a reader"] = [
+        *PIPE, ("write", "@w", b"abc"), ("poll", "@w", 0x7FFF), ("close", "@r"), ("poll", "@w", 0x7FFF), ("write", "@w", b"x"),
+        ("write", "@w", b""), ("ioctl_int", "@w", FIONREAD), ("splice", "@r", None, "@w", None, 1, 0),
+    ]  # fmt: skip
+    for how, bits in {"level": 0, "edge": ET}.items():
+        p[f"pipe in an epoll, {how}"] = [
+            *PIPE, *EPOLL, watch("@r", IN | OUT | RDHUP | bits, 1), watch("@w", IN | OUT | RDHUP | bits, 2), wait(), wait(),
+            ("write", "@w", b"a"), wait(), ("write", "@w", b"b"), wait(), wait(), ("read", "@r", 1), wait(),
+            ("write", "@w", bytes(70000)),
+            wait(), ("read", "@r", 100), wait(), ("read", "@r", 4096), wait(), ("read", "@r", 4096), wait(), ("dup", "@w", "=v"),
+            ("close", "@w"),
+            wait(), ("close", "@v"), wait(), wait(), ("read", "@r", 100000), wait(), ("close", "@r"), wait(),
+        ]  # fmt: skip
+        p[f"pipe in an epoll without a reader, {how}"] = [
+            *PIPE, *EPOLL, watch("@w", OUT | bits, 2), wait(), ("close", "@r"), wait(), wait(), ("write", "@w", b"x"), wait(),
+        ]  # fmt: skip
+    return p
+
+
+def splice_programs() -> dict[str, Program]:
+    p: dict[str, Program] = {}
+    left = ("ioctl_int", "@r", FIONREAD)
+    two: Program = [*PIPE, ("pipe2", NB, "=r2,w2")]
+    left2 = ("ioctl_int", "@r2", FIONREAD)
+    mem: Program = [("memfd_create", 0, "=m"), ("write", "@m", TEXT)]
+    p["splice errors"] = [
+        *two, *PAIR, *mem, ("splice", "@r", None, "@w", None, 0, 0), ("splice", "@r", None, "@w2", None, 0, 99),
+        ("splice", "@r", None, "@w2", None, 1, 16), ("splice", "@none", None, "@w2", None, 1, 0),
+        ("splice", "@r", None, "@none", None, 1, 0),
+        ("splice", "@r", None, "@w", None, 1, 0), ("splice", "@r", 0, "@w2", None, 1, 0), ("splice", "@r", None, "@w2", 0, 1, 0),
+        ("splice", "@w", None, "@w2", None, 1, 0), ("splice", "@r", None, "@r2", None, 1, 0),
+        ("splice", "@s", None, "@c", None, 1, 0),
+        ("splice", "@m", None, "@s", None, 1, 0), ("splice", "@s", 0, "@w", None, 1, 0), ("splice", "@r", None, "@s", 0, 1, 0),
+        ("splice", "@m", -1, "@w", None, 1, 0), ("splice", "@l", None, "@w", None, 1, 0), ("splice", "@s", None, "@w", None, 1, 0),
+        ("splice", "@r", None, "@s", None, 1, 0), *EPOLL, ("splice", "@e", None, "@w", None, 1, 0),
+        ("splice", "@r", None, "@e", None, 1, 0),
+        ("splice", "@r", None, "@l", None, 1, 0), ("write", "@w", b"x"), ("splice", "@r", None, "@e", None, 1, 0),
+        ("splice", "@r", None, "@l", None, 1, 0), left, ("socket", "tcp", "=f"), ("splice", "@r", None, "@f", None, 1, 0), left,
+        ("splice", "@f", None, "@w", None, 1, 0), ("tee", "@r", "@w", 1, 0), ("tee", "@r", "@s", 1, 0), ("tee", "@r", "@w2", 1, 16),
+        ("tee", "@r", "@w2", 0, 0), ("tee", "@w", "@w2", 1, 0), ("tee", "@none", "@w2", 1, 0), ("tee", "@r", "@r2", 1, 0),
+        ("vmsplice", "@s", b"x", 0), ("vmsplice", "@none", b"x", 0), ("vmsplice", "@w", b"", 0), ("vmsplice", "@w", b"x", 16),
+    ]  # fmt: skip
+    p["splice from pipe to pipe"] = [
+        *two, ("splice", "@r", None, "@w2", None, 5, 0), ("write", "@w", b"hello world"),
+        ("splice", "@r", None, "@w2", None, 5, 0), left, left2,
+        ("write", "@w2", b"!"), ("write", "@w", b"?"), ("splice", "@r", None, "@w2", None, 100, 0),
+        left, left2, ("read", "@r2", 100),
+        ("write", "@w", b"x" * 65536), ("splice", "@r", None, "@w2", None, 100000, 0), left2, ("write", "@w", b"more"),
+        ("splice", "@r", None, "@w2", None, 1, 0), ("close", "@r2"), ("splice", "@r", None, "@w2", None, 1, 0), ("close", "@w"),
+        ("read", "@r", 100), ("splice", "@r", None, "@w2", None, 1, 0),
+    ]  # fmt: skip
+    p["splice a byte at a time until the pipe is full"] = [
+        *two, ("write", "@w", b"abcdefghijklmnopqrstuvwxyz"), *[("splice", "@r", None, "@w2", None, 1, 0)] * 17, left, left2,
+        ("write", "@w2", b"x"), ("poll", "@w2", 0x7FFF), ("read", "@r2", 1), ("write", "@w2", b"y"), ("read", "@r2", 100),
+    ]  # fmt: skip
+    p["tee"] = [
+        *two, ("tee", "@r", "@w2", 100, 0), ("write", "@w", b"hello world"), ("tee", "@r", "@w2", 5, 0),
+        ("tee", "@r", "@w2", 100, 0), left, left2,
+        ("write", "@w", b"!"), ("write", "@w2", b"?"), ("read", "@r", 100), ("read", "@r2", 100), ("write", "@w", b"x" * 65536),
+        ("tee", "@r", "@w2", 65536, 0), ("tee", "@r", "@w2", 1, 0), left, left2, ("read", "@r2", 65536), ("close", "@r2"),
+        ("tee", "@r", "@w2", 1, 0), ("read", "@r", 100000), ("close", "@w"), ("tee", "@r", "@w2", 1, 0),
+    ]  # fmt: skip
+    p["splice from TCP"] = [
+        *PAIR, *PIPE, ("splice", "@s", None, "@w", None, 100, 0), ("splice", "@s", None, "@w", None, 100, 2), say(b"hello "),
+        say(b"world"),
+        ("splice", "@s", None, "@w", None, 8, 0), left, ("splice", "@s", None, "@w", None, 100, 0), left, ("read", "@r", 100),
+        ("write", "@w", b"x" * 65536), say(b"more"), ("splice", "@s", None, "@w", None, 100, 0), ("read", "@r", 100000),
+        ("splice", "@s", None, "@w", None, 100, 0), ("read", "@r", 100), ("shutdown", "@c", 1),
+        ("splice", "@s", None, "@w", None, 100, 0),
+        ("close", "@r"), ("splice", "@s", None, "@w", None, 100, 0),
+    ]  # fmt: skip
+    p["splice from TCP up to the urgent byte"] = [
+        *PAIR, *PIPE, say(b"abc"), ("sendmsg", "@c", b"!", MSG_OOB), say(b"def"), ("splice", "@s", None, "@w", None, 100, 0), left,
+    ]  # fmt: skip
+    p["splice from a TCP socket that was reset"] = [*PAIR, *PIPE, RESET, ("close", "@c"),
+    *[("splice", "@s", None, "@w", None, 9, 0)] * 2]
+    p["splice to TCP"] = [
+        *PAIR, *PIPE, ("splice", "@r", None, "@s", None, 5, 0), ("write", "@w", b"hello world"),
+        ("splice", "@r", None, "@s", None, 5, 0),
+        hear(100, MSG_DONTWAIT, "@c"), ("splice", "@r", None, "@s", None, 3, 4), hear(100, MSG_DONTWAIT, "@c"),
+        ("splice", "@r", None, "@s", None, 100, 0), hear(100, MSG_DONTWAIT, "@c"), ("write", "@w", b"x" * 60000),
+        ("splice", "@r", None, "@s", None, 60000, 0), left, ("write", "@w", b"y"), ("close", "@w"),
+        ("splice", "@r", None, "@s", None, 9, 0),
+        ("splice", "@r", None, "@s", None, 9, 0),
+    ]  # fmt: skip
+    p["splice to TCP that cannot send"] = [
+        *PAIR, *PIPE, ("shutdown", "@s", 1), ("write", "@w", b"hello"), ("splice", "@r", None, "@s", None, 5, 0), left,
+    ]  # fmt: skip
+    p["splice to UDP"] = [
+        *UDP, *PIPE, ("write", "@w", b"hello world"), ("splice", "@r", None, "@c", None, 5, 0),
+        ("splice", "@r", None, "@c", None, 100, 4),
+        hear(), hear(), ("write", "@w", b"!"), ("splice", "@r", None, "@c", None, 100, 0), hear(), ("write", "@w", b"z" * 65536),
+        ("splice", "@r", None, "@c", None, 65536, 0), left, ("splice", "@r", None, "@c", None, 8192, 0), left, hear(9000),
+        ("splice", "@r", None, "@s", None, 8192, 0), left,
+    ]  # fmt: skip
+    p["splice from UDP"] = [
+        *UDP, *PIPE, ("splice", "@s", None, "@w", None, 100, 0), say(b"hello world"), ("splice", "@s", None, "@w", None, 5, 0),
+        say(b""), say(b"x"),
+        ("splice", "@s", None, "@w", None, 100, 0), ("splice", "@s", None, "@w", None, 100, 0), ("read", "@r", 100),
+        say(bytes(9000)),
+        ("splice", "@s", None, "@w", None, 100000, 0), left, ("write", "@w", b"q" * 56000), say(bytes(9000)),
+        ("splice", "@s", None, "@w", None, 100000, 0), left,
+    ]  # fmt: skip
+    p["splice from and to a file"] = [
+        *PIPE, *mem, ("splice", "@m", None, "@w", None, 10, 0), ("splice", "@m", 4090, "@w", None, 10, 0), ("read", "@r", 100),
+        ("lseek", "@m", 1, 0), ("splice", "@m", None, "@w", None, 10, 0), ("lseek", "@m", 0, 1),
+        ("splice", "@m", 99999, "@w", None, 10, 0),
+        ("splice", "@m", 5, "@w", None, 100000, 0), ("poll", "@w", 0x7FFF), ("memfd_create", 1, "=n"),
+        ("splice", "@r", None, "@n", None, 7, 0),
+        ("splice", "@r", None, "@n", 3, 7, 0), ("lseek", "@n", 0, 1), ("pread", "@n", 20, 0),
+        left, ("splice", "@r", None, "@n", None, 1 << 20, 0),
+        ("lseek", "@n", 0, 2), ("splice", "@r", None, "@n", None, 1, 0), ("fcntl", "@n", 4, 0x400), ("write", "@w", b"x"),
+        ("splice", "@r", None, "@n", None, 1, 0), ("fcntl", "@n", 1, 0), ("fcntl", "@n", 3, 0), ("fcntl", "@m", 1, 0),
+    ]  # fmt: skip
+    p["splice many small buffers from a pipe"] = [
+        *BIG, ("pipe2", NB, "=r2,w2"), *PAIR, *[step for i in range(20) for step in (("write", "@w", b"abc"),
+        ("splice", "@r", None, "@w2", None, 3, 0))], left2, ("splice", "@r2", None, "@s", None, 100, 0),
+        hear(100, MSG_DONTWAIT, "@c"), left2,
+    ]  # fmt: skip
+    p["vmsplice"] = [
+        *PIPE, ("vmsplice", "@w", b"hello", 0), left, ("write", "@w", b"!"), ("read", "@r", 100),
+        ("fcntl", "@w", F_SETPIPE_SZ, 4096),
+        ("write", "@w", b"x"), ("vmsplice", "@w", b"hello", 2), ("close", "@r"), ("vmsplice", "@w", b"hello", 0),
+    ]  # fmt: skip
+    p["a memfd"] = [
+        *mem, ("lseek", "@m", 0, 1), ("read", "@m", 10), ("lseek", "@m", -4, 2), ("read", "@m", 10), ("lseek", "@m", -1, 0),
+        ("lseek", "@m", 5, 3 + 5), ("pread", "@m", 4, 2), ("pread", "@m", 4, -1), ("pwrite", "@m", b"zz", 1), ("pread", "@m", 4, 0),
+        ("ftruncate", "@m", 6), ("pread", "@m", 10, 0), ("ftruncate", "@m", 9), ("pread", "@m", 10, 0), ("ftruncate", "@m", -1),
+        ("pwrite", "@m", b"end", 12), ("pread", "@m", 20, 0), ("poll", "@m", 0x7FFF), *EPOLL, watch("@m", IN), watch("@m", 0),
+        ("memfd_create", 0x40000000), ("dup", "@m", "=n"), ("lseek", "@n", 3, 0), ("lseek", "@m", 0, 1), ("fcntl", "@m", 4, 0x400),
+        ("write", "@m", b"!"), ("lseek", "@m", 0, 1), ("pwrite", "@m", b"0", 0), ("read", "@m", 0), ("fcntl", "@m", 4, DIRECT),
+    ]  # fmt: skip
+    p["sendfile errors"] = [
+        *PAIR, *PIPE, *mem, ("sendfile", "@s", "@none", 0, 1), ("sendfile", "@none", "@m", 0, 1), ("sendfile", "@s", "@c", None, 1),
+        ("sendfile", "@s", "@c", 0, 1), ("sendfile", "@s", "@r", None, 1), ("sendfile", "@s", "@r", 0, 1),
+        ("sendfile", "@s", "@w", None, 1),
+        ("sendfile", "@r", "@m", 0, 1), ("sendfile", "@s", "@m", -1, 1), ("sendfile", "@s", "@m", 0, 0),
+        ("sendfile", "@l", "@m", 0, 1), *EPOLL,
+        ("sendfile", "@e", "@m", 0, 1), ("sendfile", "@s", "@e", None, 1), ("sendfile", "@w", "@s", None, 1),
+        ("sendfile", "@w", "@s", 0, 1),
+        ("sendfile", "@s", "@m", 99999, 10), ("sendfile", "@s", "@m", 0, -1),
+    ]  # fmt: skip
+    p["sendfile to TCP"] = [
+        *PAIR, *mem, ("sendfile", "@s", "@m", 0, 10), hear(100, MSG_DONTWAIT, "@c"), ("sendfile", "@s", "@m", None, 10),
+        ("lseek", "@m", 0, 0),
+        ("sendfile", "@s", "@m", None, 10), ("lseek", "@m", 0, 1), hear(100, MSG_DONTWAIT, "@c"),
+        ("sendfile", "@s", "@m", 16380, 10),
+        hear(100, MSG_DONTWAIT, "@c"), ("sendfile", "@s", "@m", 0, 1 << 20), hear(100000, MSG_DONTWAIT, "@c"),
+        ("ioctl_int", "@s", 0x894B),
+        ("shutdown", "@s", 1), ("sendfile", "@s", "@m", 0, 10),
+    ]  # fmt: skip
+    p["sendfile to UDP"] = [
+        *UDP, *mem, ("sendfile", "@c", "@m", 0, 10), hear(), ("sendfile", "@c", "@m", 16380, 10), hear(),
+        ("sendfile", "@c", "@m", 0, 16384),
+        hear(20000), ("sendfile", "@s", "@m", 0, 10),
+    ]  # fmt: skip
+    p["sendfile to a pipe and to a file"] = [
+        *PIPE, *mem, ("sendfile", "@w", "@m", 3, 10), left, ("read", "@r", 100), ("sendfile", "@w", "@m", None, 10),
+        ("lseek", "@m", 2, 0),
+        ("sendfile", "@w", "@m", None, 10), ("lseek", "@m", 0, 1), ("sendfile", "@w", "@m", 0, 1 << 20),
+        left, ("write", "@w", b"x" * 65536),
+        ("sendfile", "@w", "@m", 0, 10), ("memfd_create", 0, "=n"), ("write", "@n", b"abc"), ("sendfile", "@n", "@m", 5, 10),
+        ("lseek", "@n", 0, 1), ("pread", "@n", 100, 0), ("fcntl", "@n", 4, 0x400), ("sendfile", "@n", "@m", 5, 10),
+        ("sendfile", "@m", "@m", 0, 10),
+    ]  # fmt: skip
+    return p
+
+
 def all_programs() -> dict[str, Program]:
-    return {**epoll_programs(), **flag_programs(), **many_programs()}
+    return {**epoll_programs(), **flag_programs(), **many_programs(), **pipe_programs(), **splice_programs()}

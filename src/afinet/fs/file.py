@@ -23,26 +23,33 @@ from afinet.uapi.fcntl import (
     F_DUPFD_CLOEXEC,
     F_GETFD,
     F_GETFL,
+    F_GETPIPE_SZ,
     F_SETFD,
     F_SETFL,
+    F_SETPIPE_SZ,
     FD_CLOEXEC,
     O_ACCMODE,
     O_APPEND,
     O_CLOEXEC,
+    O_DIRECT,
     O_NONBLOCK,
     O_RDONLY,
     O_WRONLY,
 )
 
 if TYPE_CHECKING:
+    from afinet.fs.pipe import PipeInodeInfo
     from afinet.kernel.task import Task
     from afinet.kernel.wait import Piece, WaitQueueHead
 
 FMODE_READ: Final = 1
 FMODE_WRITE: Final = 2
+FMODE_LSEEK: Final = 4
+FMODE_PREAD: Final = 8
+FMODE_PWRITE: Final = 0x10
 
 DEFAULT_POLLMASK: Final = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
-SETFL_MASK: Final = O_APPEND | O_NONBLOCK  # of Linux's also O_DIRECT, O_NOATIME and O_ASYNC, which mean nothing here
+SETFL_MASK: Final = O_APPEND | O_NONBLOCK | O_DIRECT  # of Linux's also O_NOATIME and O_ASYNC, which mean nothing here
 
 # A table starts at 3, as in a process whose standard streams are somebody else's.
 FIRST_FD: Final = 3
@@ -87,6 +94,30 @@ class File:
         """The poll mask now. Before looking, append to `queues` the wait queues that will tell of a change, each with the events
         that it tells of, 0 for all. None: nobody is going to wait."""
         return DEFAULT_POLLMASK
+
+    def splice_read(self, iocb: Kiocb, pipe: PipeInodeInfo, pos: int, count: int, flags: int) -> int:
+        """Move up to `count` bytes from here (from `pos`, where that means anything) to the free buffers of `pipe`. How many, 0 at
+        the end, or -errno."""
+        return -EINVAL
+
+    def can_splice_write(self) -> bool:
+        """Whether splice_write is there."""
+        return False
+
+    def splice_write(self, iocb: Kiocb, pipe: PipeInodeInfo, pos: int, count: int, flags: int) -> int:
+        """Move up to `count` bytes from `pipe` here. How many, or -errno."""
+        return -EINVAL
+
+    def splice_eof(self) -> None:
+        """Nothing follows what was spliced here with SPLICE_F_MORE."""
+
+    def can_direct(self) -> bool:
+        """Whether O_DIRECT may be set."""
+        return False
+
+    def pipe_fcntl(self, task: Task, cmd: int, arg: int) -> int:
+        """F_GETPIPE_SZ and F_SETPIPE_SZ."""
+        return -EBADF
 
     def can_poll(self) -> bool:
         """Whether readiness means anything: that of a regular file does not, and epoll refuses it."""
@@ -155,8 +186,19 @@ def iocb_hold(iocb: Kiocb, file: File) -> None:
         iocb.ki_filp = file
 
 
+def iocb_hold_out(iocb: Kiocb, file: File) -> None:
+    """The same for the other file of a call on two."""
+    if iocb.ki_out is None:
+        file.f_count += 1
+        iocb.ki_out = file
+
+
 def iocb_release(iocb: Kiocb) -> None:
-    """The call is over, or is given up: drop the file that it held while it waited."""
+    """The call is over, or is given up: drop what it held while it waited."""
+    out = iocb.ki_out
+    if out is not None:
+        iocb.ki_out = None
+        fput_nowait(out)
     file = iocb.ki_filp
     if file is not None:
         iocb.ki_filp = None
@@ -332,6 +374,8 @@ def ksys_dup2(task: Task, oldfd: int, newfd: int) -> int:
 
 
 def setfl(file: File, arg: int) -> int:
+    if arg & O_DIRECT and not file.can_direct():
+        return -EINVAL
     file.f_flags = arg & SETFL_MASK | file.f_flags & ~SETFL_MASK
     return 0
 
@@ -355,4 +399,6 @@ def do_fcntl(task: Task, fd: int, cmd: int, arg: int) -> int:
         return file.f_flags
     if cmd == F_SETFL:
         return setfl(file, arg)
+    if cmd == F_GETPIPE_SZ or cmd == F_SETPIPE_SZ:
+        return file.pipe_fcntl(task, cmd, arg)
     return -EINVAL

@@ -5,15 +5,13 @@ the same arguments and Kiocb until another answer comes. To interrupt a waiting 
 up without an answer, `abandon` it. Lists of bytes are pieces, in order, shared with the stack.
 
 `Kernel.current` is the calling task from entry to exit; softirqs raised in the call run at the exit.
-
-Left out: splice and sendfile.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from afinet.fs import eventpoll, ioctl, select
+from afinet.fs import eventpoll, ioctl, memfd, pipe, read_write, select, splice
 from afinet.fs import file as fs_file
 from afinet.fs.file import FMODE_READ, FMODE_WRITE, fdget, fput_light, iocb_release
 from afinet.kernel.softirq import do_softirq
@@ -23,6 +21,7 @@ from afinet.uapi.capability import CAP_SYS_ADMIN
 from afinet.uapi.errno import EBADF, EINTR, EINVAL, EPERM, ERESTARTSYS
 
 if TYPE_CHECKING:
+    from afinet.fs.file import File
     from afinet.kernel.task import Task
     from afinet.kernel.wait import Kiocb, KiocbVec, Piece
 
@@ -196,6 +195,72 @@ def sys_write(task: Task, iocb: Kiocb, fd: int, data: bytes) -> int:
             return -EBADF
     syscall_enter(task)
     return syscall_exit(task, fput_light(iocb, file, file.write(iocb, data)))
+
+
+def sys_pread64(task: Task, fd: int, count: int, pos: int) -> tuple[int, bytes]:
+    return read_write.ksys_pread64(task, fd, count, pos)
+
+
+def sys_pwrite64(task: Task, fd: int, data: bytes, pos: int) -> int:
+    return read_write.ksys_pwrite64(task, fd, data, pos)
+
+
+def sys_lseek(task: Task, fd: int, offset: int, whence: int) -> int:
+    return read_write.ksys_lseek(task, fd, offset, whence)
+
+
+def sys_ftruncate(task: Task, fd: int, size: int) -> int:
+    return read_write.ksys_ftruncate(task, fd, size)
+
+
+def sys_memfd_create(task: Task, name: str, flags: int) -> int:
+    """A regular file in memory, which nothing else here is: a descriptor or -errno. The name is seen nowhere."""
+    return memfd.do_memfd_create(task, flags)
+
+
+def sys_pipe2(task: Task, flags: int) -> tuple[int, int, int]:
+    """(0, the descriptor to read, the one to write) or (-errno, -1, -1)."""
+    return pipe.do_pipe2(task, flags)
+
+
+def sys_splice(
+    task: Task, iocb: Kiocb, fd_in: int, off_in: int | None, fd_out: int, off_out: int | None, size: int, flags: int
+) -> tuple[int, int | None, int | None]:
+    """(bytes moved or -errno, what the offsets become)."""
+    syscall_enter(task)
+    n, off_in, off_out = splice.ksys_splice(task, iocb, fd_in, off_in, fd_out, off_out, size, flags)
+    return syscall_exit(task, n), off_in, off_out
+
+
+def sys_tee(task: Task, iocb: Kiocb, fd_in: int, fd_out: int, size: int, flags: int) -> int:
+    syscall_enter(task)
+    return syscall_exit(task, splice.ksys_tee(task, iocb, fd_in, fd_out, size, flags))
+
+
+def sys_vmsplice(task: Task, iocb: Kiocb, fd: int, data: bytes, flags: int) -> int:
+    syscall_enter(task)
+    return syscall_exit(task, splice.ksys_vmsplice(task, iocb, fd, data, flags))
+
+
+def sys_sendfile(
+    task: Task, iocb: Kiocb, out_fd: int, in_fd: int, offset: int | None, count: int
+) -> tuple[int, int | None]:
+    """(bytes sent or -errno, what the offset becomes)."""
+    syscall_enter(task)
+    n, offset = splice.ksys_sendfile(task, iocb, out_fd, in_fd, offset, count)
+    return syscall_exit(task, n), offset
+
+
+def sendfile_from(task: Task, iocb: Kiocb, out_fd: int, in_: File, offset: int, count: int) -> int:
+    """sendfile(2) from a file that is in no table: what a runner makes of a file of the host."""
+    out = iocb.ki_filp
+    if out is None:
+        out = fdget(task.files, out_fd)
+        if out is None:
+            return -EBADF
+    syscall_enter(task)
+    n, _ = splice.do_sendfile(task, iocb, out, in_, offset, count)
+    return syscall_exit(task, fput_light(iocb, out, n))
 
 
 def sys_close(task: Task, iocb: Kiocb, fd: int) -> int:

@@ -113,6 +113,7 @@ class Kiocb:
         "ki_exclusive",
         "ki_filp",
         "ki_mask",
+        "ki_out",
         "ki_pieces",
         "ki_poll",
         "ki_pos",
@@ -135,6 +136,7 @@ class Kiocb:
         self.ki_state: int = 0  # which step a call of several steps has reached
         self.ki_pieces: list[Piece] | None = None  # what a receiving call has gathered
         self.ki_filp: File | None = None  # held while the call waits: a close() meanwhile does not end it
+        self.ki_out: File | None = None  # the other file of splice and its sisters, held as well
 
     def timeout(self, now: int, timeo: int) -> int:
         """What is left (ns) of a time limit that began with the first try of this call; 0 when it is used up."""

@@ -7,7 +7,7 @@ A call that may wait takes its Kiocb and is called again with it while it answer
 file. accept() makes its new socket only when a connection is there, so its descriptor and inode number are drawn then; Linux
 reserves both before it waits.
 
-Left out: SIGIO (fasync), compat layouts, SO_ATTACH_BPF programs, io_uring, splice.
+Left out: SIGIO (fasync), compat layouts, SO_ATTACH_BPF programs, io_uring.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from afinet.fs.file import (
     get_unused_fd_flags,
     has_unused_fd,
 )
+from afinet.fs.pipe import PipeBuffer, PipeInodeInfo, buf_take
+from afinet.kernel.page import PAGE_SIZE
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_SEC, NSEC_PER_USEC
 from afinet.kernel.wait import Kiocb, KiocbVec, Piece, WaitQueueHead
 from afinet.net.core import dev_ioctl, sockopt, timestamping
@@ -38,7 +40,10 @@ from afinet.net.core.sock import (
     SOCK_TIMESTAMPING_ANY,
     sk_sleep,
     sock_error,
+    sock_intr_errno,
+    sock_rcvtimeo,
     sock_set_flag,
+    sock_sndtimeo,
 )
 from afinet.security.security import (
     security_socket_accept,
@@ -74,7 +79,8 @@ from afinet.uapi.errno import (
     EOPNOTSUPP,
     ERESTARTSYS,
 )
-from afinet.uapi.fcntl import O_CLOEXEC, O_NONBLOCK, O_RDWR
+from afinet.uapi.eventpoll import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDNORM, EPOLLWRNORM
+from afinet.uapi.fcntl import O_CLOEXEC, O_NONBLOCK, O_RDWR, SPLICE_F_MORE
 from afinet.uapi.sockaddr import SIZEOF_SOCKADDR_STORAGE, pack_timespec, pack_timeval, pack_u32
 from afinet.uapi.socket import (
     AF_INET,
@@ -84,6 +90,7 @@ from afinet.uapi.socket import (
     MSG_CMSG_COMPAT,
     MSG_DONTWAIT,
     MSG_ERRQUEUE,
+    MSG_MORE,
     MSG_NOSIGNAL,
     MSG_OOB,
     MSG_SENDPAGE_NOTLAST,
@@ -112,6 +119,7 @@ if TYPE_CHECKING:
 NPROTO: Final = AF_MAX
 
 UIO_MAXIOV: Final = 1024  # messages of one sendmmsg
+MAX_SPLICE_BUFS: Final = 16  # buffers of a pipe that one send takes
 
 # what user space may not say in send flags
 MSG_INTERNAL_SENDMSG_FLAGS: Final = MSG_SPLICE_PAGES | MSG_SENDPAGE_NOTLAST
@@ -191,6 +199,9 @@ class ProtoOps:
     def recvmsg(self, sock: Socket, msg: MsgHdr, size: int, flags: int) -> int:
         return -EOPNOTSUPP
 
+    def splice_eof(self, sock: Socket) -> None:
+        """What MSG_MORE holds back may go: nothing follows."""
+
     def set_peek_off(self, sk: Sock, val: int) -> int:
         return -EOPNOTSUPP
 
@@ -250,6 +261,20 @@ class SocketFile(File):
 
     def poll(self, queues: list[tuple[WaitQueueHead, int]] | None) -> int:
         return sock_poll(self, queues)
+
+    def splice_read(self, iocb: Kiocb, pipe: PipeInodeInfo, pos: int, count: int, flags: int) -> int:
+        return sock_splice_read(self, iocb, pipe, count)
+
+    def can_splice_write(self) -> bool:
+        return True
+
+    def splice_write(self, iocb: Kiocb, pipe: PipeInodeInfo, pos: int, count: int, flags: int) -> int:
+        return splice_to_socket(self, iocb, pipe, count, flags)
+
+    def splice_eof(self) -> None:
+        ops = self.sock.ops
+        if ops is not None:
+            ops.splice_eof(self.sock)
 
     def ioctl(self, task: Task, cmd: int, arg: bytes) -> tuple[int, bytes]:
         return sock_ioctl(self, task, cmd, arg)
@@ -778,6 +803,71 @@ def sock_poll(file: SocketFile, queues: list[tuple[WaitQueueHead, int]] | None) 
     if queues is not None:
         queues.append((sk_sleep(sock.sk), 0))
     return ops.poll(file, sock)
+
+
+# -- splicing --------------------------------------------------------------------------------------------------------------
+#
+# Neither direction ever waits inside the protocol: bytes are in the pipe or in the sock, never on their way, so that a wait is for
+# readiness alone.
+
+
+def sock_splice_read(file: SocketFile, iocb: Kiocb, pipe: PipeInodeInfo, count: int) -> int:
+    """One receive of up to `count` bytes into the free buffers of `pipe`. SO_RCVLOWAT does not matter to a splice."""
+    sk = file.sock.sk
+    assert sk is not None
+    msg = MsgHdr(Kiocb())
+    msg.task = sk.kernel.current
+    n = sock_recvmsg(file.sock, msg, count, MSG_DONTWAIT)
+    if n == -EAGAIN:
+        return sock_splice_wait(file, iocb, sock_rcvtimeo(sk, iocb, file.f_flags & O_NONBLOCK != 0), EPOLLIN | EPOLLRDNORM)
+    if n > 0:
+        data = msg.pieces[0] if len(msg.pieces) == 1 else b"".join(msg.pieces)
+        for at in range(0, len(data), PAGE_SIZE):
+            page = data[at : at + PAGE_SIZE]
+            pipe.bufs.append(PipeBuffer(page, 0, len(page), 0))
+    return n
+
+
+def splice_to_socket(file: SocketFile, iocb: Kiocb, pipe: PipeInodeInfo, count: int, flags: int) -> int:
+    """One send of what is in `pipe`, up to `count` bytes. It says MSG_MORE if it takes as many buffers as a send takes and less
+    than was asked for: in Linux even where nothing more is there."""
+    sk = file.sock.sk
+    assert sk is not None
+    pieces: list[bytes] = []
+    size = 0
+    for buf in pipe.bufs:
+        if size == count or len(pieces) == MAX_SPLICE_BUFS:
+            break
+        chars = min(buf.len, count - size)
+        pieces.append(buf.page[buf.offset : buf.offset + chars])
+        size += chars
+    more = flags & SPLICE_F_MORE or (size < count and len(pieces) == MAX_SPLICE_BUFS)
+    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    msg = MsgHdr(Kiocb(), data, b"", b"", MSG_DONTWAIT | (MSG_MORE if more else 0))
+    msg.task = sk.kernel.current
+    n = __sock_sendmsg(file.sock, msg)
+    if n == -EAGAIN:
+        return sock_splice_wait(file, iocb, sock_sndtimeo(sk, iocb, file.f_flags & O_NONBLOCK != 0), EPOLLOUT | EPOLLWRNORM)
+    left = n
+    while left > 0:
+        buf = pipe.bufs[0]
+        chars = min(buf.len, left)
+        buf_take(buf, chars)
+        left -= chars
+        if not buf.len:
+            pipe.bufs.popleft()
+    return n
+
+
+def sock_splice_wait(file: SocketFile, iocb: Kiocb, timeo: int, events: int) -> int:
+    """Wait for `events`: -EIOCBQUEUED, or why not."""
+    if timeo == 0:
+        return -EAGAIN
+    if iocb.ki_signal:
+        return sock_intr_errno(timeo)
+    queues: list[tuple[WaitQueueHead, int]] = []
+    sock_poll(file, queues)
+    return iocb.wait_poll([(wq, events | EPOLLERR | EPOLLHUP) for wq, _ in queues])
 
 
 # -- what received packets carry beside data -------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ F_SETOWN: Final = 8
 F_SHLCK: Final = 8
 F_GETOWN: Final = 9
 F_DUPFD_CLOEXEC: Final = 1030
+F_SETPIPE_SZ: Final = 1031
+F_GETPIPE_SZ: Final = 1032
 
 FD_CLOEXEC: Final = 1
 
@@ -41,6 +43,7 @@ O_RDWR: Final = 2
 O_ACCMODE: Final = 3
 O_CREAT: Final = 0x40
 O_EXCL: Final = 0x80
+O_NOTIFICATION_PIPE: Final = 0x80  # pipe2
 O_NOCTTY: Final = 0x100
 O_TRUNC: Final = 0x200
 O_APPEND: Final = 0x400
@@ -48,9 +51,22 @@ O_NDELAY: Final = 0x800
 O_NONBLOCK: Final = 0x800
 O_DSYNC: Final = 0x1000
 O_ASYNC: Final = 0x2000
+O_DIRECT: Final = 0x4000
+O_LARGEFILE: Final = 0x8000
 O_DIRECTORY: Final = 0x10000
 O_NOFOLLOW: Final = 0x20000
 O_CLOEXEC: Final = 0x80000
 O_FSYNC: Final = 0x101000
 O_RSYNC: Final = 0x101000
 O_SYNC: Final = 0x101000
+
+SPLICE_F_MOVE: Final = 1
+SPLICE_F_NONBLOCK: Final = 2
+SPLICE_F_MORE: Final = 4
+SPLICE_F_GIFT: Final = 8
+
+SEEK_SET: Final = 0
+SEEK_CUR: Final = 1
+SEEK_END: Final = 2
+
+MFD_CLOEXEC: Final = 1

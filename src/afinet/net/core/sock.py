@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afinet._mypyc import i16, i32, mypyc_attr
+from afinet.kernel.page import PAGE_SIZE as PAGE_SIZE
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.kernel.wait import Kiocb, WaitQueueHead, wake_up_poll
 from afinet.net.core import skbuff
@@ -88,7 +89,6 @@ SK_PACING_FQ: Final = 2  # the fq qdisc does it
 
 SK_MEM_SEND: Final = 0
 SK_MEM_RECV: Final = 1
-PAGE_SIZE: Final = 4096
 
 SOCK_MIN_SNDBUF: Final = 2 * 2304  # TCP_SKB_MIN_TRUESIZE
 SOCK_MIN_RCVBUF: Final = 2304
@@ -367,6 +367,9 @@ class Proto:
 
     def sendmsg(self, sk: Sock, msg: MsgHdr, size: int) -> int:
         return -EOPNOTSUPP
+
+    def splice_eof(self, sk: Sock) -> None:
+        """Send what MSG_MORE held back."""
 
     def recvmsg(self, sk: Sock, msg: MsgHdr, size: int, flags: int) -> int:
         return -EOPNOTSUPP

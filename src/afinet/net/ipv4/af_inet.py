@@ -868,6 +868,11 @@ class InetOps(ProtoOps):
     def sendmsg(self, sock: Socket, msg: MsgHdr, size: int) -> int:
         return inet_sendmsg(sock, msg, size)
 
+    def splice_eof(self, sock: Socket) -> None:
+        sk = sock.sk
+        assert sk is not None
+        sk.sk_prot.splice_eof(sk)
+
     def recvmsg(self, sock: Socket, msg: MsgHdr, size: int, flags: int) -> int:
         return inet_recvmsg(sock, msg, size, flags)
 

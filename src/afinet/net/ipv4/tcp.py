@@ -481,6 +481,16 @@ def tcp_sendmsg(sk: TcpSock, msg: MsgHdr, size: int) -> int:
     return ret
 
 
+def tcp_splice_eof(sk: TcpSock) -> None:
+    """Nothing follows what sendfile said MSG_MORE about."""
+    if sk.sk_write_queue.tail is None:
+        return
+    lock_sock(sk)
+    mss_now, size_goal = tcp_send_mss(sk, 0)
+    tcp_push(sk, 0, mss_now, sk.nonagle, size_goal)
+    release_sock(sk)
+
+
 def tcp_sendmsg_locked(sk: TcpSock, msg: MsgHdr, size: int) -> int:
     flags = msg.msg_flags
     iocb = msg.iocb

@@ -918,6 +918,9 @@ class TcpProto(Proto):
     def sendmsg(self, sk: Sock, msg: MsgHdr, size: int) -> int:
         return tcp.tcp_sendmsg(cast(TcpSock, sk), msg, size)
 
+    def splice_eof(self, sk: Sock) -> None:
+        tcp.tcp_splice_eof(cast(TcpSock, sk))
+
     def recvmsg(self, sk: Sock, msg: MsgHdr, size: int, flags: int) -> int:
         return tcp_recvmsg.tcp_recvmsg(cast(TcpSock, sk), msg, size, flags)
 

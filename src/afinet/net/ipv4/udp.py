@@ -396,6 +396,16 @@ def udp_push_pending_frames(sk: UdpSock) -> int:
     return err
 
 
+def udp_splice_eof(sk: UdpSock) -> None:
+    """Nothing follows what sendfile said MSG_MORE about."""
+    if not sk.pending or sk.corkflag:
+        return
+    lock_sock(sk)
+    if sk.pending and not sk.corkflag:
+        udp_push_pending_frames(sk)
+    release_sock(sk)
+
+
 def udp_flush_pending_frames(sk: UdpSock) -> None:
     """Throw away what is corked."""
     if sk.pending:
@@ -862,6 +872,9 @@ class UdpProto(UdpTableProto):
         if n >= 0 and msg.msg_flags & MSG_ZEROCOPY and sock_flag(sk, SOCK_ZEROCOPY):
             msg_zerocopy_callback(sk)
         return n
+
+    def splice_eof(self, sk: Sock) -> None:
+        udp_splice_eof(cast(UdpSock, sk))
 
     def recvmsg(self, sk: Sock, msg: MsgHdr, size: int, flags: int) -> int:
         return udp_recvmsg(cast(UdpSock, sk), msg, size, flags)
