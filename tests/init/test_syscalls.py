@@ -36,6 +36,8 @@ optvals = st.one_of(
     st.integers(-(1 << 31), (1 << 31) - 1).map(pack_s32),
     st.integers(0, 2).map(pack_s32),
 )
+offsets = st.sampled_from([None, None, 0, 5, -1, 1 << 62])
+sizes = st.sampled_from([0, 1, 5000, 1 << 20, -1])
 levels = st.sampled_from([0, 1, 1, 1, 6, 17, 255])
 
 calls = st.one_of(
@@ -66,6 +68,20 @@ calls = st.one_of(
         flags.map(lambda f: f & 0x7FFFFFFF),
         st.sampled_from([-1, 0, NSEC_PER_SEC]),
     ),
+    st.tuples(st.just("pipe2"), st.sampled_from([0, 0x800, 0x4800, 1])),
+    st.tuples(st.just("fcntl"), fds, st.sampled_from([3, 4, 1031, 1032]), st.sampled_from([0, 0x800, 4096, 1 << 17])),
+    st.tuples(st.just("read"), fds, st.sampled_from([0, 1, 5000])),
+    st.tuples(st.just("write"), fds, datas),
+    st.tuples(st.just("splice"), fds, offsets, fds, offsets, sizes, st.integers(0, 16)),
+    st.tuples(st.just("tee"), fds, fds, sizes, st.integers(0, 16)),
+    st.tuples(st.just("vmsplice"), fds, datas, st.integers(0, 16)),
+    st.tuples(st.just("sendfile"), fds, fds, offsets, sizes),
+    st.tuples(st.just("memfd_create"), st.just("any"), st.integers(0, 2)),
+    st.tuples(st.just("lseek"), fds, st.sampled_from([0, 5, -1, 1 << 62]), st.integers(0, 3)),
+    st.tuples(st.just("pwrite64"), fds, datas, st.sampled_from([0, 5, -1, 1 << 62])),
+    st.tuples(st.just("ftruncate"), fds, st.sampled_from([0, 5000, -1, 1 << 62])),
+    st.tuples(st.just("clone"), st.sampled_from([0, 0x400, 0x400, 0x100])),
+    st.tuples(st.just("execve"), st.just("other")),
     st.tuples(st.just("epoll_create1"), st.sampled_from([0, 0, 0x80000, 1])),
     st.tuples(st.just("epoll_ctl"), fds, st.integers(1, 3), fds, st.integers(0, 0xFFFFFFFF), st.integers(0, 3)),
     st.tuples(st.just("epoll_wait"), fds, st.integers(0, 3), st.sampled_from([0, NSEC_PER_MSEC, -1])),
@@ -135,8 +151,9 @@ class World:
             self.try_(lambda iocb: s.sys_sendmmsg(task, iocb, *args), KiocbVec())
         elif name == "recvmmsg":
             self.try_(lambda iocb: s.sys_recvmmsg(task, iocb, *args), KiocbVec())
-        elif name == "epoll_wait":
-            self.try_(lambda iocb: s.sys_epoll_wait(task, iocb, *args), Kiocb())
+        elif name in ("epoll_wait", "read", "write", "splice", "tee", "vmsplice", "sendfile"):
+            function = getattr(s, f"sys_{name}")
+            self.try_(lambda iocb: function(task, iocb, *args), Kiocb())
         elif name == "close":
             self.try_(lambda iocb: s.sys_close(task, iocb, args[0]), Kiocb())
         elif name == "poll":
@@ -169,7 +186,7 @@ def test_any_sequence_of_calls_is_answered_and_an_exit_leaves_nothing(sequence: 
         iocb.ki_signal = True
         answer = op(iocb)
         assert (answer[0] if isinstance(answer, tuple) else answer) != -EIOCBQUEUED
-    for task in w.tasks:
+    for task in list(w.kernel.tasks.values()):
         assert syscalls.sys_exit(task) == 0
     w.advance(2000 * NSEC_PER_SEC)
     kernel = w.kernel

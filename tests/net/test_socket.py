@@ -6,6 +6,7 @@ import pytest
 
 from afinet.fs.file import FilesStruct, fdget
 from afinet.init import syscalls
+from afinet.init.fork import CLONE_NEWNET
 from afinet.kernel.machine import Kernel
 from afinet.kernel.task import Cred, Task
 from afinet.kernel.wait import Kiocb, WaitQueueHead
@@ -472,8 +473,8 @@ def test_the_current_task_is_known_during_a_call_only(m: Machine) -> None:
 
 def test_unshare_moves_the_task_to_an_empty_namespace(m: Machine) -> None:
     assert syscalls.sys_unshare(m.task, 1) == -EINVAL
-    assert syscalls.sys_unshare(m.new_task(1000), syscalls.CLONE_NEWNET) == -EPERM
-    assert syscalls.sys_unshare(m.task, syscalls.CLONE_NEWNET) == 0
+    assert syscalls.sys_unshare(m.new_task(1000), CLONE_NEWNET) == -EPERM
+    assert syscalls.sys_unshare(m.task, CLONE_NEWNET) == 0
     assert m.task.net_ns is not m.net
     fd = m.socket()
     sk = m.sock(fd).sk

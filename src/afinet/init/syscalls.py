@@ -9,11 +9,13 @@ up without an answer, `abandon` it. Lists of bytes are pieces, in order, shared 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from afinet.fs import eventpoll, ioctl, memfd, pipe, read_write, select, splice
 from afinet.fs import file as fs_file
 from afinet.fs.file import FMODE_READ, FMODE_WRITE, fdget, fput_light, iocb_release
+from afinet.init import fork
+from afinet.init.fork import CLONE_NEWNET
 from afinet.kernel.softirq import do_softirq
 from afinet.net import socket
 from afinet.net.core.net_namespace import copy_net_ns
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from afinet.fs.file import File
     from afinet.kernel.task import Task
     from afinet.kernel.wait import Kiocb, KiocbVec, Piece
-
-CLONE_NEWNET: Final = 0x40000000
 
 
 def syscall_enter(task: Task) -> None:
@@ -251,8 +251,8 @@ def sys_sendfile(
     return syscall_exit(task, n), offset
 
 
-def sendfile_from(task: Task, iocb: Kiocb, out_fd: int, in_: File, offset: int, count: int) -> int:
-    """sendfile(2) from a file that is in no table: what a runner makes of a file of the host."""
+def sys_sendfile_from(task: Task, iocb: Kiocb, out_fd: int, in_: File, offset: int, count: int) -> int:
+    """sendfile(2) from a file that is in no table: what a runner makes of a file of the host. Bytes sent, or -errno."""
     out = iocb.ki_filp
     if out is None:
         out = fdget(task.files, out_fd)
@@ -341,6 +341,20 @@ def sys_getuid(task: Task) -> int:
 
 def sys_getgid(task: Task) -> int:
     return task.cred.gid
+
+
+def sys_clone(task: Task, flags: int, comm: str = "") -> tuple[int, Task | None]:
+    """CLONE_FILES, CLONE_NEWNET: (the child's pid, the child) or (-errno, None). `comm` is its name, the parent's by default."""
+    syscall_enter(task)
+    err, child = fork.copy_process(task, flags, comm or task.comm)
+    return syscall_exit(task, child.pid if child is not None else err), child
+
+
+def sys_execve(task: Task, comm: str) -> int:
+    """The process becomes the program `comm`: descriptors that are marked close-on-exec are closed."""
+    syscall_enter(task)
+    fork.begin_new_exec(task, comm)
+    return syscall_exit(task, 0)
 
 
 def sys_unshare(task: Task, flags: int) -> int:

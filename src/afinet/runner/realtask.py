@@ -108,7 +108,7 @@ class RealTask:
 # Where a system call's descriptor is among its arguments: behind the task, or behind the task and the Kiocb.
 _WITH_IOCB: Final = (
     "sys_connect", "sys_accept4", "sys_accept", "sys_sendto", "sys_recvfrom", "sys_sendmsg", "sys_recvmsg", "sys_read", "sys_write",
-    "sys_close",
+    "sys_close", "sys_sendmmsg", "sys_recvmmsg", "sys_sendfile", "sys_sendfile_from",
 )  # fmt: skip
 _WITHOUT_FD: Final = ("sys_socket", "sys_socketpair", "sys_poll", "sys_select", "sys_getpid", "sys_getuid", "sys_getgid")
 

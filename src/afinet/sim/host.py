@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from afinet.fs.file import fdget
+from afinet.init import syscalls
+from afinet.init.fork import close_all_but
 from afinet.init.main import new_task
 from afinet.kernel.machine import Kernel
 from afinet.kernel.random import RandomStream
+from afinet.kernel.task import Task
 from afinet.net.core.net_namespace import Net
 from afinet.net.core.netdevice import NetDevice
 from afinet.net.ipv4.devinet import inet_addr_add
 from afinet.net.ipv4.fib_frontend import ip_route_add
 from afinet.runner.boot import SetUpError, boot, sysctl
-from afinet.runner.virtual import SimTask
+from afinet.runner.virtual import FD_BASE, SimTask, current_task
 from afinet.sim import iproute
 from afinet.sim.security import HostSecurity
 from afinet.sim.units import UsageError, format_address, parse_address
@@ -47,29 +51,49 @@ class Host:
 
     # -- programs -----------------------------------------------------------------------------------------------------
 
-    def spawn(self, fn: Callable[..., Any] | None = None, *args: Any, name: str = "", **kwargs: Any) -> Any:
+    def spawn(
+        self, fn: Callable[..., Any] | None = None, *args: Any, name: str = "", pass_fds: Sequence[int] = (), **kwargs: Any
+    ) -> Any:
         """Start `fn(*args, **kwargs)` as a program on this host: a process with descriptors of its own. Returns its task.
 
         As a decorator, `@host.spawn` or `@host.spawn(name="server")`, it leaves the task under the function's name:
         `net.run(until=fetch)`, then `fetch.result()`. The program begins when the network runs.
+
+        A program may start another on its own host and hand it descriptors, as subprocess does: those of `pass_fds` have the same
+        numbers there (`socket.socket(fileno=...)`), all others are closed.
         """
         if fn is None:
 
             def decorate(function: Callable[..., Any]) -> SimTask:
-                task: SimTask = self.spawn(function, *args, name=name, **kwargs)
+                task: SimTask = self.spawn(function, *args, name=name, pass_fds=pass_fds, **kwargs)
                 return task
 
             return decorate
         if not callable(fn):
             raise UsageError(f"{self.name}.spawn({fn!r}): give it a function, and its arguments after it")
         if inspect.iscoroutinefunction(fn):
-            return self._spawn_coroutine(fn, args, kwargs, name)
+            return self._spawn_coroutine(fn, args, kwargs, name, pass_fds)
         name = name or getattr(fn, "__name__", type(fn).__name__)
-        process = new_task(self.kernel, self.net, name, None)
+        process = self._inherit(name, pass_fds) if pass_fds else new_task(self.kernel, self.net, name, None)
         return self.network.runner.spawn(process, fn, args, kwargs, name)
 
+    def _inherit(self, name: str, pass_fds: Sequence[int]) -> Task:
+        """A child of the calling program: fork, close, exec."""
+        parent = current_task()
+        if parent is None or parent.kernel is not self.kernel:
+            raise UsageError(f"{self.name}.spawn(pass_fds=...) is for a program that runs on {self.name}: it has the descriptors")
+        keep = [fd - FD_BASE for fd in pass_fds]
+        for fd in keep:
+            if fdget(parent.process.files, fd) is None:
+                raise UsageError(f"{self.name}.spawn(pass_fds=...): {parent.name} has no descriptor {fd + FD_BASE}")
+        _, process = syscalls.sys_clone(parent.process, 0, name)
+        assert process is not None
+        close_all_but(process, keep)
+        syscalls.sys_execve(process, name)
+        return process
+
     def _spawn_coroutine(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str, pass_fds: Sequence[int]
     ) -> SimTask:
         name = name or fn.__name__
         if not installed():
@@ -83,7 +107,7 @@ class Host:
 
             return asyncio.run(fn(*args, **kwargs))
 
-        task: SimTask = self.spawn(run_coroutine, name=name)
+        task: SimTask = self.spawn(run_coroutine, name=name, pass_fds=pass_fds)
         return task
 
     # -- configuration ------------------------------------------------------------------------------------------------

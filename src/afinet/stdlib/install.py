@@ -72,8 +72,11 @@ def install() -> None:
     for name in _WITHOUT:
         sys.modules[name] = None  # type: ignore[assignment]
     sys.meta_path.insert(0, _AfterImport())
-    for key in os_stand_in.REPLACED:
+    for key in os_stand_in.REPLACED + os_stand_in.FENCED:
         replaced[id(getattr(real.os, key))] = getattr(os_stand_in, key)
+    spawner = sys.modules.get("_posixsubprocess")
+    if spawner is not None:
+        replaced[id(vars(spawner)["fork_exec"])] = vars(os_stand_in)["fork_exec"]
     replaced[id(_urandom)] = staticmethod(urandom)  # as real.like_builtins
     rebind(replaced)
 
