@@ -13,13 +13,17 @@ import os
 import subprocess
 import sys
 
-BENCHMARKS = ("bulk", "idle", "connect")
+BENCHMARKS = ("bulk", "idle", "connect", "switch")
 UNITS = {
     "segments_s": "segments/s",
     "burst_segments_s": "segments/s in bursts",
     "mb_s": "MB/s",
     "bytes_end": "bytes an end",
     "connections_s": "connections/s",
+    "baton_switches_s": "switches/s by the baton",
+    "greenlet_switches_s": "switches/s by greenlets",
+    "baton_http_s": "http requests/s by the baton",
+    "greenlet_http_s": "http requests/s by greenlets",
 }
 
 

@@ -14,6 +14,7 @@ from afinet.stdlib import _socket as _c_socket
 from afinet.stdlib import os as _os
 from afinet.stdlib import select as _select
 from afinet.stdlib import time as _time
+from afinet.stdlib.bufferedio import over_io as _over_io
 from afinet.stdlib.over import load_over as _load_over
 from afinet.stdlib.over import run_over as _run_over
 
@@ -23,5 +24,7 @@ else:
     _selectors = _load_over("selectors", "afinet.stdlib._selectors", {"select": _select})
 
 _run_over(
-    "socket", globals(), {"_socket": _c_socket, "select": _select, "selectors": _selectors, "time": _time, "os": _os}
+    "socket",
+    globals(),
+    {"_socket": _c_socket, "select": _select, "selectors": _selectors, "time": _time, "os": _os, "io": _over_io()},
 )

@@ -10,8 +10,10 @@ from pathlib import Path
 import afinet
 
 
-def afinet_run(*args: str, check: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def afinet_run(*args: str, check: bool = True, cwd: Path | None = None, switch: str = "") -> subprocess.CompletedProcess[str]:
     environment = dict(os.environ)
+    if switch:
+        environment["AFINET_SWITCH"] = switch
     # Found from any directory, also where it is not installed.
     home = os.path.dirname(os.path.dirname(os.path.abspath(afinet.__file__)))
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [home, environment.get("PYTHONPATH", "")]))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from afinet.runner.switch import why_no_greenlets
 from tests.programs.runs import afinet_run
 
 SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.py"))
@@ -22,10 +23,12 @@ def network(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda p: p.stem)
-def test_an_unmodified_program_works_and_runs_the_same_twice(scenario: Path) -> None:
-    one = afinet_run(str(scenario), "--json")
+def test_an_unmodified_program_works_and_runs_the_same_by_baton_and_by_greenlets(scenario: Path) -> None:
+    """Where there is no greenlet, the baton twice."""
+    one = afinet_run(str(scenario), "--json", switch="baton")
     assert one.stderr.splitlines()[-1] == "ok", one.stderr
-    two = afinet_run(str(scenario), "--json")
+    two = afinet_run(str(scenario), "--json", switch="baton" if why_no_greenlets() else "greenlet")
+    assert two.stderr == one.stderr
     assert network(one) == network(two)
 
 

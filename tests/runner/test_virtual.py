@@ -11,7 +11,8 @@ from afinet.kernel.machine import Kernel
 from afinet.kernel.task import Task
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.kernel.wait import Kiocb, WaitQueueHead, wake_up_poll
-from afinet.runner.virtual import DeadlockError, SimTask, TaskKilled, VirtualRunner, current_task
+from afinet.runner.switch import choose, why_no_greenlets
+from afinet.runner.virtual import DeadlockError, SimTask, Switch, TaskKilled, VirtualRunner, current_task
 from tests.runner.machines import process
 
 START = 3600 * 10**9
@@ -22,8 +23,8 @@ EIOCBQUEUED = 529
 class Bench:
     """A runner with one process."""
 
-    def __init__(self) -> None:
-        self.runner = VirtualRunner(START)
+    def __init__(self, switch: Switch) -> None:
+        self.runner = VirtualRunner(START, switch)
         self.hub = self.runner.hub
         self.kernel = Kernel("box")
         self.hub.attach(self.kernel)
@@ -43,9 +44,15 @@ class Bench:
         self.log.append((self.ms(), what))
 
 
-@pytest.fixture
-def bench() -> Any:
-    b = Bench()
+WAYS = [
+    "baton",
+    pytest.param("greenlet", marks=pytest.mark.skipif(why_no_greenlets() != "", reason="greenlets cannot be used here")),
+]
+
+
+@pytest.fixture(params=WAYS)
+def bench(request: pytest.FixtureRequest) -> Any:
+    b = Bench(choose(request.param, False))
     yield b
     b.runner.close()
 
@@ -319,9 +326,9 @@ def test_the_garbage_collector_is_off_while_it_runs_and_back_on_after(bench: Ben
     assert states == [False] and gc.isenabled()
 
 
-def test_two_runs_make_the_same_schedule() -> None:
-    def one_run() -> list[Any]:
-        b = Bench()
+def test_two_runs_make_the_same_schedule_whatever_switches() -> None:
+    def one_run(way: str) -> list[Any]:
+        b = Bench(choose(way, False))
         wq = WaitQueueHead()
 
         def body(n: int) -> None:
@@ -339,7 +346,10 @@ def test_two_runs_make_the_same_schedule() -> None:
         b.run_all()
         return b.log
 
-    assert one_run() == one_run()
+    first = one_run("baton")
+    assert one_run("baton") == first
+    if not why_no_greenlets():
+        assert one_run("greenlet") == first
 
 
 def test_who_only_yields_does_not_hold_time_still(bench: Bench) -> None:

@@ -13,7 +13,9 @@ import pytest
 from afinet.runner.virtual import DeadlockError, current_task
 from afinet.stdlib import _thread, time
 from afinet.stdlib.over import load_over
-from tests.runner.test_virtual import Bench
+from tests.runner.test_virtual import Bench, bench
+
+assert bench  # the fixture, for either way of switching
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +31,6 @@ def queue(threading: ModuleType) -> Any:
     without_c: Any = ModuleType("_queue")
     yield load_over("queue", alias, {"threading": threading, "time": time, "_queue": without_c})
     del sys.modules[alias]
-
-
-@pytest.fixture
-def bench() -> Any:
-    b = Bench()
-    yield b
-    b.runner.close()
 
 
 def run(bench: Bench, fn: Any) -> Any:

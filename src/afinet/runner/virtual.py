@@ -1,9 +1,9 @@
-"""The virtual runner's tasks: the thread baton.
+"""The virtual runner's tasks.
 
-Each simulated thread of a simulated process is a `SimTask`: one OS thread of its own, so that thread-locals, running event loops
-and the interpreter's own locks are Python's. One of all these threads runs at a time, and the hub (hub.py), never the OS, decides
-which: the driver, who called `VirtualRunner.run`, hands the baton to a task by releasing its gate, and the task hands it back when
-it parks or ends.
+Each simulated thread of a simulated process is a `SimTask`. One of them runs at a time, and the hub (hub.py), never the OS, decides
+which: the driver, who called `VirtualRunner.run`, resumes a task, and has control again when that parks or ends. What a task has
+its stack on, and how control goes to and fro, is the `Switch`'s business: an OS thread of its own (baton.py) or a greenlet
+(greenlets.py). The schedule is the same.
 
 A call that has to wait: the stand-in calls the operation, and while that answers -EIOCBQUEUED calls `SimTask.wait_iocb`, which
 registers on the wait queues that the Kiocb names, arms its deadline, parks, and unregisters. A wake-up puts the task in the hub's
@@ -30,8 +30,6 @@ from afinet.kernel.wait import WQ_FLAG_EXCLUSIVE, Kiocb, WaitQueueEntry, WaitQue
 from afinet.runner import real
 from afinet.runner.hub import HUB_IDLE, HUB_STOPPED, HUB_TIME, Event, Hub
 
-_allocate_lock = real._thread.allocate_lock
-
 # A program sees a descriptor n of its simulated process as FD_BASE + n: above what a host hands out, and the same in each run.
 FD_BASE = 1 << 20
 # The idents of simulated threads: from here up by one, the same in each run. No pthread_t is so small and so odd.
@@ -52,7 +50,7 @@ KILL_ROUNDS = 100
 
 
 class TaskKilled(SystemExit):
-    """Raised in a task at its blocking point when its Network ends. A SystemExit: threading lets it pass in silence."""
+    """Raised in a task at its blocking point when its Network ends. A SystemExit, which most programs let pass."""
 
 
 class DeadlockError(RuntimeError):
@@ -63,12 +61,12 @@ class _Current(real._thread._local):
     task: SimTask | None = None
 
 
-_current = _Current()
+current = _Current()
 
 
 def current_task() -> SimTask | None:
     """The simulated thread that calls, None for any other thread."""
-    return _current.task
+    return current.task
 
 
 class _Deadline(Event):
@@ -101,6 +99,28 @@ class _Waiter(WaitQueueEntry):
         return self.task.wake()
 
 
+class Switch:
+    """How the driver lets a task run, and gets control back."""
+
+    name = ""
+
+    def task(
+        self, runner: VirtualRunner, process: Task, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+    ) -> SimTask:
+        """A new task, which has not begun."""
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """The calling thread becomes the driver. RuntimeError if it cannot."""
+
+    def end(self) -> None:
+        """And is no longer."""
+
+    def usable(self) -> bool:
+        """Whether `begin` would work."""
+        return True
+
+
 class SimTask(Event):
     """A simulated thread of the simulated process `process`. As an Event of the hub: its turn to run."""
 
@@ -126,13 +146,10 @@ class SimTask(Event):
         self.joiners: list[SimTask] = []
         self.at_exit: Callable[[], None] | None = None  # what _thread's sentinel and handle want to hear
         self._call = (fn, args, kwargs)
-        self._gate = _allocate_lock()
-        self._gate.acquire()
         self._parked = False
         self._woken = True  # until its first turn: it is in the ready queue
         self._deadline = _Deadline(self)
         self._spins = 0
-        self._reap: Callable[[], object] | None = None
 
     def __repr__(self) -> str:
         return f"<task {self.name}@{self.kernel.hostname}>"
@@ -149,32 +166,16 @@ class SimTask(Event):
         runner = self.runner
         runner.last_ran = hub.now
         runner.running = self
-        if self.started:
-            self._gate.release()
-        else:
-            self.started = True
-            self._start_thread()
         try:
-            runner.baton.acquire()
-        except BaseException:
-            # Ctrl-C, while the task holds the baton: take it back as soon as the task lets go.
-            if not runner.baton.acquire(True, 2.0):
-                runner.broken = True
-            raise
+            self._resume()
         finally:
             runner.running = None
-        if self.done:
-            if self._reap is not None:
-                # The thread's locals are gone when this returns, so their finalizers have a place in the order of things.
-                self._reap()
-                self._reap = None
-            runner.finished(self)
+            if self.done:
+                runner.finished(self)
 
-    def _start_thread(self) -> None:
-        if sys.version_info >= (3, 13):
-            self._reap = real._thread.start_joinable_thread(self._main, daemon=True).join
-        else:
-            real._thread.start_new_thread(self._main, ())
+    def _resume(self) -> None:
+        """Give control to the task, for the first time or where it parked; return when it parks again or has ended."""
+        raise NotImplementedError
 
     def wake(self) -> bool:
         """Put a parked task in the ready queue. False if it is there already, or not parked."""
@@ -186,13 +187,12 @@ class SimTask(Event):
 
     # -- the task's own side -------------------------------------------------------------------------------------------
 
-    def _main(self) -> None:
-        _current.task = self
-        if sys.version_info < (3, 13):
-            sentinel = vars(real._thread)["_set_sentinel"]()
-            sentinel.acquire()
-            # A second sentinel in this thread, whoever sets it, takes the place of this one: do not wait for ever.
-            self._reap = partial(sentinel.acquire, True, 1.0)
+    def _suspend(self) -> None:
+        """Give control back to the driver; return when the task is resumed."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        """The task, from its beginning to its end."""
         fn, args, kwargs = self._call
         del self._call
         try:
@@ -212,10 +212,9 @@ class SimTask(Event):
         for task in self.joiners:
             task.wake()
         self.done = True
-        self.runner.baton.release()
 
     def park(self, deadline: int, what: str, fd: int = -1) -> None:
-        """Give up the baton until somebody wakes this task, or the clock reaches `deadline` (ns). For the task itself to call;
+        """Give up control until somebody wakes this task, or the clock reaches `deadline` (ns). For the task itself to call;
         whoever is to wake it knows of it already. `what` and `fd` are for the report of a deadlock."""
         then = self.hub.now
         self.waiting_for = what
@@ -224,8 +223,7 @@ class SimTask(Event):
         self._parked = True
         if deadline < MAX_SCHEDULE_TIMEOUT:
             self.hub.schedule(self._deadline, deadline)
-        self.runner.baton.release()
-        self._gate.acquire()
+        self._suspend()
         self._parked = False
         if self.hub.now > then:
             self._spins = 0
@@ -276,7 +274,7 @@ class SimTask(Event):
 
     def join(self, deadline: int = MAX_SCHEDULE_TIMEOUT) -> bool:
         """For another task to call: wait until this one has ended. False when `deadline` (ns) came first."""
-        me = _current.task
+        me = current.task
         assert me is not None and me is not self
         while not self.done:
             if deadline <= self.hub.now:
@@ -313,16 +311,14 @@ class Resolver:
 class VirtualRunner:
     """The tasks and the hub of one Network."""
 
-    def __init__(self, now: int, seed: bytes = b"") -> None:
+    def __init__(self, now: int, switch: Switch, seed: bytes = b"") -> None:
         self.hub = Hub(now)
+        self.switch = switch
         self.urandom = RandomStream(seed, "urandom")  # what os.urandom gives the tasks
         self.tasks: dict[int, SimTask] = {}  # alive, in the order of their making
         self.threads: dict[int, int] = {}  # id of a process -> how many of its threads are alive
         self.ident_seq = 0
-        self.baton = _allocate_lock()
-        self.baton.acquire()
         self.running: SimTask | None = None
-        self.broken = False  # a task took the baton and did not give it back
         self.last_ran = now  # when a task last had its turn (ns)
         self.goal: Callable[[], bool] | None = None
         self.driving = False
@@ -342,7 +338,7 @@ class VirtualRunner:
         name: str = "",
     ) -> SimTask:
         """A new thread of `process`, which runs when its turn comes."""
-        task = SimTask(self, process, fn, args, kwargs or {}, name or getattr(fn, "__name__", "task"))
+        task = self.switch.task(self, process, fn, args, kwargs or {}, name or getattr(fn, "__name__", "task"))
         self.tasks[task.ident] = task
         self.threads[id(process)] = self.threads.get(id(process), 0) + 1
         self.hub.ready.append(task)
@@ -382,16 +378,15 @@ class VirtualRunner:
     def run(self, until: int = MAX_SCHEDULE_TIMEOUT, goal: Callable[[], bool] | None = None) -> bool:
         """Run until `goal()` holds, looked at whenever a task ends, or the clock reaches `until` (ns). Says whether the goal holds.
 
-        DeadlockError when neither can come. Garbage is collected by the count of events only, and the threads stay on one CPU.
+        DeadlockError when neither can come. Garbage is collected by the count of events only.
         """
-        if _current.task is not None:
+        if current.task is not None:
             raise RuntimeError("a simulated task cannot run the network that runs it: use its own waiting calls, or net.sleep")
         if self.driving:
             raise RuntimeError("this network is running already")
-        if self.broken:
-            raise RuntimeError("an interrupted task did not come back: this network cannot go on")
         if goal is not None and goal():
             return True
+        self.switch.begin()
         hub = self.hub
         self.goal = goal
         self.driving = True
@@ -399,7 +394,6 @@ class VirtualRunner:
         hub.stopping = False
         collecting = gc.isenabled()
         gc.disable()
-        affinity = _pin()
         try:
             while True:
                 answer = hub.run(until, BUDGET)
@@ -415,7 +409,7 @@ class VirtualRunner:
             self.goal = None
             self.driving = False
             hub.sync()
-            _unpin(affinity)
+            self.switch.end()
             if collecting:
                 gc.enable()
 
@@ -450,20 +444,27 @@ class VirtualRunner:
 
     def close(self) -> None:
         """Kill every task that is left, the youngest first, as a program's threads end before it does."""
-        if self.broken:
+        if not self.switch.usable():
             return
+        # A pool's worker logs whatever ends it, even a SystemExit; a thread tells of all that are not SystemExit itself.
         pools = sys.modules.get("concurrent.futures._base")
         if pools is not None:
-            # A pool's worker logs whatever ends it, even a SystemExit.
             pools.LOGGER.addFilter(_not_killed)
-            try:
-                self._kill_all()
-            finally:
-                pools.LOGGER.removeFilter(_not_killed)
-        else:
+        threading = sys.modules.get("threading")
+        tell = None
+        if threading is not None:
+            tell = threading.excepthook
+            threading.excepthook = partial(_tell_but_killed, tell)  # type: ignore[attr-defined]
+        try:
             self._kill_all()
+        finally:
+            if pools is not None:
+                pools.LOGGER.removeFilter(_not_killed)
+            if threading is not None:
+                threading.excepthook = tell  # type: ignore[attr-defined]
 
     def _kill_all(self) -> None:
+        self.switch.begin()
         for task in reversed(list(self.tasks.values())):
             task.killed = True
             for _ in range(KILL_ROUNDS):
@@ -475,6 +476,7 @@ class VirtualRunner:
                     break
                 task.fire(self.hub)
         self.hub.ready.clear()
+        self.switch.end()
 
 
 def _not_killed(record: Any) -> bool:
@@ -482,18 +484,7 @@ def _not_killed(record: Any) -> bool:
     return not (record.exc_info and record.exc_info[0] is TaskKilled)
 
 
-def _pin() -> set[int] | None:
-    """Keep this thread, and those that it starts, on one CPU: a hand-over of the baton is then a switch, not a wake-up of another
-    CPU. Returns what to restore."""
-    try:
-        before = real.os.sched_getaffinity(0)
-        cpus = sorted(before)
-        real.os.sched_setaffinity(0, {cpus[real.os.getpid() % len(cpus)]})
-    except (AttributeError, OSError):
-        return None
-    return before
-
-
-def _unpin(before: set[int] | None) -> None:
-    if before is not None:
-        real.os.sched_setaffinity(0, before)
+def _tell_but_killed(tell: Callable[[Any], Any], args: Any) -> None:
+    """threading.excepthook while tasks are killed."""
+    if args.exc_type is not TaskKilled:
+        tell(args)

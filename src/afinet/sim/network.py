@@ -22,6 +22,7 @@ from afinet.init import syscalls
 from afinet.kernel.machine import Kernel
 from afinet.kernel.task import Task
 from afinet.kernel.time import NSEC_PER_SEC
+from afinet.runner.switch import choose
 from afinet.runner.virtual import Resolver, SimTask, VirtualRunner, current_task
 from afinet.sim.host import Host
 from afinet.sim.link import Link
@@ -74,13 +75,20 @@ class _Names(Resolver):
 
 
 class Network:
-    """`seed` decides every chance in it; `trace` keeps a hash of all packets (`trace_hash`); `hz` is the kernels' tick."""
+    """`seed` decides every chance in it; `trace` keeps a hash of all packets (`trace_hash`); `hz` is the kernels' tick.
 
-    def __init__(self, seed: int = 0, *, trace: bool = False, hz: int = 1000) -> None:
+    `switch` is how tasks take turns: "greenlet", "baton", or "auto" for the one that fits (runner/switch.py); the run is the same.
+    """
+
+    def __init__(self, seed: int = 0, *, trace: bool = False, hz: int = 1000, switch: str = "auto") -> None:
         self.seed = options.seed if options.seed is not None else seed
         self.seed_bytes = str(self.seed).encode()
         self.hz = hz
-        self.runner = _Runner(START, self.seed_bytes)
+        try:
+            way = choose(switch, install.installed())
+        except ValueError as e:
+            raise UsageError(str(e)) from None
+        self.runner = _Runner(START, way, self.seed_bytes)
         self.runner.resolver = self.names = _Names(self)
         self.hosts: dict[str, Host] = {}
         self.by_name: dict[str, Host] = {}  # in lower case

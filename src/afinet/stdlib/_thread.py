@@ -3,7 +3,8 @@
 A lock may be used by both kinds: its state is a host lock, which a task only ever *tries*. A task that finds it taken parks in the
 hub and is woken by the release; so no task ever blocks the OS thread that it runs on, and with it the simulation.
 
-Everything that is not defined here is the host's own (`_local` among it: a task has an OS thread, so thread-locals just work).
+Everything that is not defined here is the host's own (`_local` among it: a task has an OS thread, or what the interpreter keeps for
+one is exchanged with it, runner/greenlets.py).
 """
 
 from __future__ import annotations

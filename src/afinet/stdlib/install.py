@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
@@ -78,6 +79,7 @@ def install() -> None:
     if spawner is not None:
         replaced[id(vars(spawner)["fork_exec"])] = vars(os_stand_in)["fork_exec"]
     replaced[id(_urandom)] = staticmethod(urandom)  # as real.like_builtins
+    replaced.update(_main_thread_only())
     rebind(replaced)
 
     _patch_random()
@@ -100,19 +102,29 @@ def rebind(replaced: dict[int, Any]) -> None:
                 space[attribute] = replaced[id(value)]
 
 
+def _change(module: ModuleType) -> None:
+    """What a module of the standard library gets once it is executed."""
+    for name in _ORDINAL.get(module.__name__, ()):
+        getattr(module, name).__hash__ = _hash_by_ordinal
+    if module.__name__ == "socket":
+        from afinet.stdlib.bufferedio import over_io
+
+        vars(module)["io"] = over_io()  # makefile's buffers
+
+
 class _AfterImport:
-    """Finds the modules of _ORDINAL as they would be found, and changes their classes once they are executed."""
+    """Finds modules that `_change` changes as they would be found."""
 
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
-        if fullname not in _ORDINAL:
+        if fullname not in _ORDINAL and fullname != "socket":
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _ThenOrdinal(spec.loader)  # type: ignore[assignment]
+            spec.loader = _ThenChange(spec.loader)  # type: ignore[assignment]
         return spec
 
 
-class _ThenOrdinal:
+class _ThenChange:
     def __init__(self, loader: Any) -> None:
         self.loader = loader
 
@@ -122,8 +134,7 @@ class _ThenOrdinal:
 
     def exec_module(self, module: ModuleType) -> None:
         self.loader.exec_module(module)
-        for name in _ORDINAL[module.__name__]:
-            getattr(module, name).__hash__ = _hash_by_ordinal
+        _change(module)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.loader, name)  # get_source, for tracebacks
@@ -134,6 +145,29 @@ def _hash_by_ordinal(self: Any) -> int:
     if not ordinal:
         ordinal = self._afinet_ordinal = next(_ordinals)
     return ordinal
+
+
+def _main_thread_only() -> dict[int, Any]:
+    """What C refuses to any thread but the main one. A task that is a greenlet of the main thread is refused as one with a thread
+    of its own is. id of the host's function -> ours."""
+    below = import_module("_signal")
+    return {
+        id(function): staticmethod(_MainThreadOnly(function))
+        for function in (getattr(below, name, None) for name in ("signal", "set_wakeup_fd"))
+        if function is not None
+    }
+
+
+class _MainThreadOnly:
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if current_task() is not None:
+            raise ValueError(f"{self.__name__} only works in main thread of the main interpreter")
+        return self.function(*args, **kwargs)
 
 
 def _patch_random() -> None:

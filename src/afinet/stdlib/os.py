@@ -21,6 +21,7 @@ from afinet.kernel.wait import Kiocb
 from afinet.net.socket import SocketFile
 from afinet.runner import real
 from afinet.runner.virtual import SimTask, current_task
+from afinet.stdlib import bufferedio
 from afinet.stdlib._socket import buffer_bytes, os_error, own_fd
 from afinet.stdlib._socket import close as _close
 from afinet.stdlib._socket import dup as _dup
@@ -225,11 +226,11 @@ def fdopen(
     size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
     buffered: Any
     if "+" in kind:
-        buffered = io.BufferedRWPair(raw, raw, size)
+        buffered = bufferedio.BufferedRWPair(raw, raw, size)
     elif raw.writable():
-        buffered = io.BufferedWriter(raw, size)
+        buffered = bufferedio.BufferedWriter(raw, size)
     else:
-        buffered = io.BufferedReader(raw, size)
+        buffered = bufferedio.BufferedReader(raw, size)
     if not text:
         return buffered
     wrapped = io.TextIOWrapper(buffered, encoding, errors, newline, line_buffering=buffering == 1)
