@@ -19,7 +19,7 @@ from afinet.uapi.fcntl import MFD_CLOEXEC, O_APPEND, O_LARGEFILE, O_RDWR
 
 if TYPE_CHECKING:
     from afinet.kernel.task import Task
-    from afinet.kernel.wait import Kiocb
+    from afinet.kernel.wait import Kiocb, Piece
 
 # What is written far behind the end takes memory for all that lies before: none is larger than this, as on a tmpfs with a size.
 MAX_SIZE: Final = 1 << 30
@@ -39,7 +39,7 @@ class RegularFile(File):
     def can_poll(self) -> bool:
         return False
 
-    def read(self, iocb: Kiocb, count: int) -> tuple[int, list[bytes]]:
+    def read(self, iocb: Kiocb, count: int) -> tuple[int, list[Piece]]:
         data = self.read_at(self.f_pos, count)
         self.f_pos += len(data)
         return len(data), [data] if data else []

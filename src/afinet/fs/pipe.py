@@ -42,6 +42,7 @@ from afinet.uapi.sockios import FIONREAD
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
     from afinet.kernel.task import Task
+    from afinet.kernel.wait import Piece
 
 PIPE_DEF_BUFFERS: Final = 16
 PIPE_MAX_SIZE: Final = 1 << 20  # fs.pipe-max-size
@@ -133,7 +134,7 @@ class PipeFile(File):
         super().__init__(flags)
         self.pipe: PipeInodeInfo = pipe
 
-    def read(self, iocb: Kiocb, count: int) -> tuple[int, list[bytes]]:
+    def read(self, iocb: Kiocb, count: int) -> tuple[int, list[Piece]]:
         return pipe_read(self, iocb, count)
 
     def write(self, iocb: Kiocb, data: bytes) -> int:
@@ -187,11 +188,11 @@ class PipeFile(File):
         return 0
 
 
-def pipe_read(file: PipeFile, iocb: Kiocb, count: int) -> tuple[int, list[bytes]]:
+def pipe_read(file: PipeFile, iocb: Kiocb, count: int) -> tuple[int, list[Piece]]:
     if count == 0:
         return 0, []
     pipe = file.pipe
-    pieces: list[bytes] = []
+    pieces: list[Piece] = []
     left = count
     was_full = pipe.full()
     while pipe.bufs and left:

@@ -821,7 +821,8 @@ def sock_splice_read(file: SocketFile, iocb: Kiocb, pipe: PipeInodeInfo, count: 
     if n == -EAGAIN:
         return sock_splice_wait(file, iocb, sock_rcvtimeo(sk, iocb, file.f_flags & O_NONBLOCK != 0), EPOLLIN | EPOLLRDNORM)
     if n > 0:
-        data = msg.pieces[0] if len(msg.pieces) == 1 else b"".join(msg.pieces)
+        first = msg.pieces[0] if msg.pieces else b""
+        data = first if len(msg.pieces) == 1 and isinstance(first, bytes) else b"".join(msg.pieces)
         for at in range(0, len(data), PAGE_SIZE):
             page = data[at : at + PAGE_SIZE]
             pipe.bufs.append(PipeBuffer(page, 0, len(page), 0))
