@@ -22,6 +22,7 @@ from typing import Any
 
 from tests.parity import (
     datagram_programs,
+    found_cases,
     ip_packets,
     ip_sends,
     option_cases,
@@ -115,6 +116,7 @@ def option_programs() -> dict[str, Program]:
 SUITES: dict[str, Callable[[], dict[str, Program]]] = {
     "sockets": socket_programs.all_programs,
     "options": option_programs,
+    "found": found_cases.all_programs,
     "segments": tcp_segments.all_programs,
     "datagrams": datagram_programs.all_programs,
 }

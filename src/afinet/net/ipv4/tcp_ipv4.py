@@ -750,7 +750,7 @@ def tcp_v4_rcv_time_wait(
         else:
             status = TCP_TW_ACK
     if status == TCP_TW_ACK or status == TCP_TW_ACK_OOW:
-        tcp_ipv4_reply.tcp_v4_timewait_ack(tw, skb)
+        tcp_ipv4_reply.tcp_v4_timewait_ack(tw, skb, status == TCP_TW_ACK_OOW)
     elif status == TCP_TW_RST:
         tcp_ipv4_reply.tcp_v4_send_reset(tw, skb)
         inet_timewait_sock.inet_twsk_deschedule_put(tw)

@@ -127,7 +127,8 @@ def tcp_v4_send_ack(
     net.tcp_statistics[TCP_MIB_OUTSEGS] += 1
 
 
-def tcp_v4_timewait_ack(tw: TcpTimewaitSock, skb: SkBuff) -> None:
+def tcp_v4_timewait_ack(tw: TcpTimewaitSock, skb: SkBuff, oow: bool) -> None:
+    """`oow`: for a segment out of the window; such an ACK is not ECN-capable."""
     tsval = (tcp_tw_clock_ts(tw) + tw.tw_ts_offset) & 0xFFFFFFFF
     tcp_v4_send_ack(
         tw,
@@ -139,7 +140,7 @@ def tcp_v4_timewait_ack(tw: TcpTimewaitSock, skb: SkBuff) -> None:
         tw.tw_ts_recent,
         tw.sk_bound_dev_if,
         IP_REPLY_ARG_NOSRCCHECK if tw.tw_transparent else 0,
-        tw.tw_tos,
+        tw.tw_tos & ~3 if oow else tw.tw_tos,
     )
 
 

@@ -270,7 +270,7 @@ def tcp_recvmsg_locked(sk: TcpSock, msg: MsgHdr, length: int, flags: int) -> int
             return err
         if err:
             return err
-    tcp_cleanup_rbuf(sk, 0 if peek else copied)
+    tcp_cleanup_rbuf(sk, copied)
     return copied
 
 
