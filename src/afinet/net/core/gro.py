@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from afinet.net.core import dev as dev_core
 from afinet.net.core.netdevice import NETIF_F_GRO
-from afinet.net.core.skbuff import SKB_GSO_DODGY, SKB_OVERHEAD, SkBuff, consume_skb, skb_pieces
+from afinet.net.core.skbuff import SIZEOF_SK_BUFF, SKB_GSO_DODGY, SkBuff, consume_skb, skb_pieces
 
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
@@ -71,7 +71,7 @@ class NapiGroCb:
             return False
         self.frags += skb_pieces(skb, offset, length)
         self.data_len += length
-        self.truesize += max(skb.truesize - SKB_OVERHEAD, 0)
+        self.truesize += max(skb.truesize - SIZEOF_SK_BUFF, 0)  # the bytes stay, in memory of their own
         self.count += skb.gso_segs if skb.gso_size else 1
         consume_skb(skb)
         return True

@@ -37,9 +37,10 @@ DESTRUCTOR_RFREE: Final = 2  # sock_rfree
 DESTRUCTOR_TCP_WFREE: Final = 3  # tcp_wfree
 
 SKB_DATA_ALIGN: Final = 64
-# sizeof(struct sk_buff) and sizeof(struct skb_shared_info), aligned, on x86-64: what Linux charges beside the data.
+# Aligned, on x86-64: what Linux charges beside the data.
 SIZEOF_SK_BUFF: Final = 256
-SKB_OVERHEAD: Final = SIZEOF_SK_BUFF + 320
+SIZEOF_SKB_SHARED_INFO: Final = 320
+SKB_OVERHEAD: Final = SIZEOF_SK_BUFF + SIZEOF_SKB_SHARED_INFO
 
 SKB_GSO_TCPV4: Final = 1
 SKB_GSO_DODGY: Final = 1 << 1  # made outside of this host, by who may lie about it

@@ -78,7 +78,7 @@ def inet_gso_segment(kernel: Kernel, skb: SkBuff) -> tuple[int, gso.GsoSegmenter
 class InetSegmenter(gso.GsoSegmenter):
     """skb_segment for a packet with an IPv4 header: a transport's segmenter makes the headers of its own."""
 
-    __slots__ = ("daddr", "frag_off", "id", "id_step", "network", "nh", "offset", "protocol", "saddr", "th", "tos", "ttl")
+    __slots__ = ("daddr", "frag_off", "id", "id_step", "ip_options", "nh", "offset", "protocol", "saddr", "th", "tos", "ttl")
 
     def __init__(self, skb: SkBuff, segs: int, nh: int, th: int) -> None:
         super().__init__(skb, segs)
@@ -94,7 +94,7 @@ class InetSegmenter(gso.GsoSegmenter):
         self.protocol: int = protocol
         self.saddr: int = saddr
         self.daddr: int = daddr
-        self.network: bytes = skb.head[nh + ip.IP_HLEN : th]  # the options
+        self.ip_options: bytes = skb.head[nh + ip.IP_HLEN : th]
 
     def pseudo(self, length: int) -> int:
         """What the checksum field of `length` bytes of transport holds until the rest is summed."""
@@ -106,7 +106,7 @@ class InetSegmenter(gso.GsoSegmenter):
         nh = self.nh
         maclen = nh - skb.data
         length = self.th - nh + len(header) + size
-        iph = ip.emit(self.tos, length, self.id, self.frag_off, self.ttl, self.protocol, self.saddr, self.daddr, self.network)
+        iph = ip.emit(self.tos, length, self.id, self.frag_off, self.ttl, self.protocol, self.saddr, self.daddr, self.ip_options)
         self.id = self.id + count * self.id_step & 0xFFFF
         head = skb.head[skb.data : nh] + iph + header
         payload = skb_pieces(skb, at - skb.data + self.offset, size) if size else None

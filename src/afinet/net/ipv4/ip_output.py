@@ -35,6 +35,8 @@ from afinet.net.core.skbuff import (
     CHECKSUM_PARTIAL,
     CHECKSUM_UNNECESSARY,
     DESTRUCTOR_WFREE,
+    SIZEOF_SK_BUFF,
+    SIZEOF_SKB_SHARED_INFO,
     SKB_OVERHEAD,
     SkBuff,
     kfree_skb_reason,
@@ -109,8 +111,6 @@ if TYPE_CHECKING:
 IP_MAX_MTU: Final = 0xFFFF
 IPV4_MIN_MTU: Final = 68
 # On x86-64, as SIOCOUTQ shows.
-SIZEOF_SK_BUFF: Final = 256
-SIZEOF_SKB_SHARED_INFO: Final = 320
 SKB_SMALL_HEAD_CACHE_SIZE: Final = 576
 SKB_MAX_ALLOC_SIZE: Final = 16384
 DATAGRAM_HEADROOM: Final = 31  # hh_len + 15
