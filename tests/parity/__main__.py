@@ -22,11 +22,14 @@ from typing import Any
 
 from tests.parity import (
     datagram_programs,
+    effect_programs,
+    filter_cases,
     found_cases,
     ip_packets,
     ip_sends,
     option_cases,
     socket_programs,
+    stamp_programs,
     tcp_segments,
     test_ip_packets,
     test_ip_sends,
@@ -107,6 +110,19 @@ def compare_packets() -> tuple[int, Differ]:
     return count, differ
 
 
+def compare_filters() -> tuple[int, Differ]:
+    """tests/parity/filter_cases.py: a case a program of classic BPF with the packet that it is given."""
+    cases = {name: insns for name, insns, _ in filter_cases.cases()}
+    theirs = filter_cases.linux("cases")
+    ours = filter_cases.run(AfinetCalls(), filter_cases.cases())
+    differ = {
+        name: [f"{cases[name][:20]}", f"    afinet {mine}", f"    Linux  {theirs[name]}"]
+        for name, mine in ours.items()
+        if mine != theirs[name]
+    }
+    return len(ours), differ
+
+
 def option_programs() -> dict[str, Program]:
     """Without the options that afinet refuses, which docs/differences.md names (and test_option_cases.py checks)."""
     programs = option_cases.all_programs()
@@ -119,6 +135,8 @@ SUITES: dict[str, Callable[[], dict[str, Program]]] = {
     "found": found_cases.all_programs,
     "segments": tcp_segments.all_programs,
     "datagrams": datagram_programs.all_programs,
+    "effects of options": effect_programs.all_programs,
+    "time stamps and errors": stamp_programs.all_programs,
 }
 
 
@@ -142,7 +160,7 @@ def main() -> int:
             shown += 1
             print("\n".join([f"  {suite}: {name}", *["    " + line for line in lines if shown <= args.show]]), flush=True)
 
-    for suite, compare in (("packets", compare_packets), ("sends", compare_sends)):
+    for suite, compare in (("packets", compare_packets), ("sends", compare_sends), ("filters", compare_filters)):
         if args.only in suite:
             since = time.monotonic()
             report(suite, *compare(), since)
