@@ -1,7 +1,8 @@
 """What `afinet up --pcap` writes is what crossed the device: tcpdump, on the host's side of it, sees the same, byte for byte.
 
-The packets of each direction are compared in their order; how the two directions mix is each observer's own. Super-packets are one
-packet on both sides. Masked are the fields whose sums the offload leaves open: one side may show them filled in, the other not yet.
+The packets of each connection and direction are compared in their order. How connections mix is each observer's own: a packet waits
+in GRO for others of its flow, and afinet's capture is behind that, as Linux's is. Super-packets are one packet on both sides.
+Masked is the checksum of TCP, which the offload leaves open: one side may show it filled in, the other not yet.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def read_pcap(data: bytes) -> list[bytes]:
 
 
 def tcp_packets(frames: list[bytes], link: int) -> tuple[list[bytes], list[bytes]]:
-    """(those from afinet, those to it), without their link header, the checksum of TCP masked."""
+    """(those from afinet, those to it) by connection, without their link header, the checksum of TCP masked."""
     out: list[bytes] = []
     to: list[bytes] = []
     for frame in frames:
@@ -62,9 +63,11 @@ def tcp_packets(frames: list[bytes], link: int) -> tuple[list[bytes], list[bytes
         packet = frame[link:]
         if packet[0] >> 4 != 4 or packet[9] != 6:
             continue
-        th = (packet[0] & 15) * 4
-        packet = packet[: th + 16] + b"\0\0" + packet[th + 18 :]
+        assert packet[0] & 15 == 5
+        packet = packet[:36] + b"\0\0" + packet[38:]
         (out if packet[12:16] == SOURCE else to).append(packet)
+    for packets in (out, to):
+        packets.sort(key=lambda packet: packet[20:24])  # the ports; the order of each connection stays
     return out, to
 
 
