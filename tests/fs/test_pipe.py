@@ -13,8 +13,8 @@ from afinet.kernel.task import Task
 from afinet.kernel.wait import WQ_FLAG_EXCLUSIVE, Kiocb, WaitQueueEntry, add_wait_queue, remove_wait_queue
 from afinet.uapi.errno import EINTR, EIOCBQUEUED, EPERM, EPIPE
 from afinet.uapi.fcntl import F_SETPIPE_SZ, O_NONBLOCK
-from afinet.uapi.sockaddr import pack_s32
-from afinet.uapi.socket import MSG_DONTWAIT, SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
+from afinet.uapi.sockaddr import pack_s32, pack_timeval
+from afinet.uapi.socket import MSG_DONTWAIT, SO_RCVBUF, SO_SNDBUF, SO_SNDTIMEO, SOL_SOCKET
 from tests.leaks import start_kernel
 from tests.net.ipv4.dgramhost import SEC, Hosts
 from tests.net.test_mmsg import tcp_pair
@@ -281,6 +281,24 @@ def test_sendfile_waits_for_a_slow_reader_and_goes_on_where_it_was() -> None:
         h.run_until(min(h.kernel.next_timer(), h.kernel.now + SEC))
     assert received == data[1:]
     assert call.answer == (150_000, 150_001)
+
+
+def test_a_time_limit_is_of_one_send_and_not_of_all_of_sendfile() -> None:
+    h = Hosts()
+    c, s = tcp_pair(h, sndbuf=8192)
+    assert h.setsockopt(c, SOL_SOCKET, SO_SNDTIMEO, pack_timeval(2, 0)) == 0
+    fd = syscalls.sys_memfd_create(h.task, "file", 0)
+    assert syscalls.sys_ftruncate(h.task, fd, 1 << 20) == 0
+    began = h.kernel.now
+    call = Call(lambda iocb: syscalls.sys_sendfile(h.task, iocb, c, fd, 0, 1 << 20))
+    for _ in range(5):
+        assert not call.step()
+        syscalls.sys_recvfrom(h.task, Kiocb(), s, 20_000, MSG_DONTWAIT)
+        h.run_until(h.kernel.now + SEC)
+    assert not call.step() and call.iocb.ki_deadline > h.kernel.now >= began + 5 * SEC
+    h.run_until(call.iocb.ki_deadline)
+    call.again()
+    assert 0 < call.answer[0] < 1 << 20
 
 
 def test_an_interrupted_sendfile_tells_how_far_it_came() -> None:

@@ -117,6 +117,7 @@ def splice_from_pipe(pipe: PipeInodeInfo, out: File, iocb: Kiocb, pos: int, coun
         if n <= 0:
             return n if n == -EIOCBQUEUED else done or n
         iocb.ki_done = done + n
+        iocb.ki_deadline = -1  # SO_SNDTIMEO is of one send
     return iocb.ki_done
 
 
@@ -338,6 +339,7 @@ def do_splice_direct(task: Task, iocb: Kiocb, in_: File, pos: int, out: File, co
         if n <= 0:
             return n if n == -EIOCBQUEUED else done or n
         iocb.ki_done = done + n
+        iocb.ki_deadline = -1  # SO_SNDTIMEO is of one send
         if isinstance(out, RegularFile):
             out.f_pos = out_pos + iocb.ki_done
     return iocb.ki_done

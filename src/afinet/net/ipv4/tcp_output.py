@@ -675,7 +675,12 @@ def tcp_write_xmit(sk: TcpSock, mss_now: int, nonagle: int, push_one: int) -> bo
             quota = max_segs
         missing = quota * mss_now - skb.len
         if missing > 0 and skb.next is not None:
-            tcp_grow_skb(sk, skb, missing)
+            # Two packets of a large MSS are more than an IP header can say. Linux makes such a segment, and its device cuts it.
+            room = tcp_gso_max_size(sk) - skb.len
+            if missing > room:
+                missing = room
+            if missing > 0:
+                tcp_grow_skb(sk, skb, missing)
         size = skb.len
         segs = tcp_set_skb_tso_segs(skb, mss_now)
         if not tcp_snd_wnd_test(sk, skb, mss_now):
