@@ -87,6 +87,7 @@ class TcpCongestionOps:
         return 0, b""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TcpReno(TcpCongestionOps):
     """tcp_reno: RFC 5681 and 6582."""
 
