@@ -351,9 +351,10 @@ def check_sack_bomb(r: Result, v: Victim) -> None:
 
 
 def fragment_bomb(v: Victim, n: int) -> Iterator[None]:
-    """Pieces of datagrams that never become whole, from many; every third overlaps the one before."""
+    """Pieces of datagrams that never become whole, from ever new addresses."""
     for i in range(n):
-        saddr, at = 0x0B000000 + i // 3, (0, 300, 100)[i % 3]
+        # Of every tenth datagram the last piece overlaps the first, which ends it.
+        saddr, at = 0x0B000000 + i // 3, (0, 300, 100 if i // 3 % 10 == 0 else 600)[i % 3]
         v.put(packet(bytes(1200), 17, saddr, A, frag_off=0x2000 | at, id=i // 3 & 0xFFFF))
         yield
     assert v.net.ipv4.fqdir is not None and v.net.ipv4.fqdir.mem > 0
