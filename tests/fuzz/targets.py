@@ -14,6 +14,7 @@ import random
 from collections import deque
 from dataclasses import dataclass
 
+from afinet.init import syscalls
 from afinet.uapi.if_ether import ETH_P_ARP, ETH_P_IP
 from afinet.wire import arp as wire_arp
 from afinet.wire import ethernet
@@ -116,6 +117,8 @@ class Episode:
                 self.inject(chance.choice(machines))
             elif what < 0.99:
                 self.sleep(chance.choice((1000, 1_000_000, 10_000_000, 50_000_000, 250_000_000, NS)))
+            elif what < 0.993:
+                self.close_both_ends()
             elif what < 0.9995:
                 chance.choice(machines).block(chance.choice((0, 0, -EAGAIN, -EIO)))
             else:
@@ -127,6 +130,22 @@ class Episode:
     def sleep(self, ns: int) -> None:
         for machine in self.machines:
             machine.sleep(ns)
+
+    def close_both_ends(self) -> None:
+        """Of one connection, so that the FINs cross."""
+        ends: dict[tuple[bytes, bytes], int] = {}
+        for program, mirrored in zip(self.programs, (False, True), strict=True):
+            for fd in program.fds:
+                err, name = syscalls.sys_getsockname(program.task, fd)
+                err2, peer = syscalls.sys_getpeername(program.task, fd)
+                if err or err2:
+                    continue
+                if not mirrored:
+                    ends[name, peer] = fd
+                elif (peer, name) in ends:
+                    syscalls.sys_shutdown(program.task, fd, 1)
+                    syscalls.sys_shutdown(self.programs[0].task, ends[peer, name], 1)
+                    return
 
     def give(self, machine: Machine, frame: bytes) -> None:
         self.inputs += 1
