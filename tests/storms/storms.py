@@ -18,6 +18,7 @@ from afinet.drivers.tun import TunIO, tun_newlink, tun_poll
 from afinet.init import syscalls
 from afinet.kernel.wait import Kiocb
 from afinet.net.core import dev as dev_core
+from afinet.net.core.neighbour import neigh_add
 from afinet.net.ipv4 import devinet
 from afinet.net.ipv4.fib_frontend import ip_route_add
 from afinet.uapi.errno import EAGAIN
@@ -402,7 +403,13 @@ class ArpIO(TunIO):
 
 
 def arp_flood(v: Victim, n: int) -> Iterator[None]:
-    """Requests for us from all over a /8, and packets that want an answer to neighbours that there are not."""
+    """Requests for us from all over a /8, and packets that want an answer to neighbours that there are not.
+
+    While the table is full of what is younger than 5 s, nobody new becomes a neighbour: the kernel answers a new client's SYN then
+    as little as afinet does. This client is a permanent neighbour (`ip neigh replace ... nud permanent`), as who is to be served
+    should be.
+    """
+    assert v.net.arp_tbl is not None and neigh_add(v.net.arp_tbl, CLIENT, v.host.dev, 0x020000000077) == 0
     io = ArpIO()
     dev = tun_newlink(v.net, "tap0", io, True)
     assert dev_core.dev_open(dev) == 0
