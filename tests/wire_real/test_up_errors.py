@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from afinet.tools.pcapng import read_pcapng
 from tests.wire_real.namespaces import HOME, Namespace, finish, require, wait_for_line
 
 require()
@@ -269,3 +270,19 @@ def test_routes_and_a_gateway(namespace: Namespace) -> None:
                 assert c.recv(100) == ip.encode()
         assert finish(process) == (0, "", "")
     listener.close()
+
+
+def test_a_capture_on_standard_output_leaves_the_programs_own_to_the_other(namespace: Namespace) -> None:
+    text = 'import socket; print("mine"); socket.create_connection(("10.9.0.1", 9)).sendall(b"hello")'
+    with namespace.inside():
+        listener = socket.create_server(("0.0.0.0", 9))
+    with listener:
+        process = namespace.up("--tun", "afi0", "--address", f"{AFINET}/24", "--pcap", "-", "--", "python", "-c", text)
+        listener.settimeout(30)
+        c, _ = listener.accept()
+        with c:
+            assert c.recv(100) == b"hello"
+            out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, b"mine\n")
+    syn = next(p for p in read_pcapng(out) if p.outbound and p.frame[9] == 6)
+    assert syn.interface.endswith(":afi0") and syn.frame[33] == 2
