@@ -558,7 +558,7 @@ def test_tcp_prots_values_are_linuxes(p: Pair) -> None:
     prot = prot_of(p)
     assert type(prot) is TcpProto
     assert (prot.name, prot.owner, prot.no_autobind) == ("TCP", "afinet", True)
-    assert prot.max_header == 320 and prot.obj_size > 2000
+    assert prot.max_header == 256 and prot.obj_size > 2000
     assert prot.slab_flags == core_sock.SLAB_TYPESAFE_BY_RCU
     assert prot.hashinfo is p.kernel.inet_hashinfo
     assert prot.sysctl_mem is p.na.ipv4.sysctl_tcp_mem
