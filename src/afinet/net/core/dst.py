@@ -21,6 +21,8 @@ DST_NOPOLICY: Final = 0x0004
 DST_NOCOUNT: Final = 0x0008
 DST_METADATA: Final = 0x0080
 
+DST_FEATURE_ECN_CA: Final = 1 << 31  # in RTAX_FEATURES: the route's congestion control needs ECN
+
 DST_OBSOLETE_NONE: Final = 0
 DST_OBSOLETE_DEAD: Final = 2
 DST_OBSOLETE_FORCE_CHK: Final = -1

@@ -32,7 +32,7 @@ from afinet.uapi.eventpoll import (
     EPOLLWRBAND,
     EPOLLWRNORM,
 )
-from afinet.uapi.socket import SEND_SHUTDOWN
+from afinet.uapi.socket import SEND_SHUTDOWN, SOCK_NOSPACE
 from afinet.uapi.tcp import TCP_CLOSE
 
 if TYPE_CHECKING:
@@ -882,6 +882,8 @@ def sock_alloc_send_check(sk: Sock, iocb: Kiocb, noblock: bool) -> int:
         return -EPIPE
     if sk_wmem_alloc_get(sk) < sk.sk_sndbuf:
         return 0
+    if sk.sk_socket is not None:
+        sk.sk_socket.flags |= 1 << SOCK_NOSPACE
     timeo = sock_sndtimeo(sk, iocb, noblock)
     if timeo == 0:
         return -EAGAIN

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afinet.net.core import link_watch
+from afinet.net.core.dst import DST_FEATURE_ECN_CA
 from afinet.net.core.flow import Flowi4
 from afinet.net.core.netdevice import NETDEV_CHANGE, NETDEV_DOWN, NETDEV_UNREGISTER
 from afinet.net.ipv4 import devinet, fib_frontend, fib_multipath, fib_trie, route, tcp_cong
@@ -75,7 +76,6 @@ FIB_PROPS_SCOPE: Final = (
 RTN_MULTICAST_LAST_GOOD: Final = 5  # types up to RTN_MULTICAST lead somewhere
 
 NUD_VALID: Final = NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY
-DST_FEATURE_ECN_CA: Final = 1 << 31  # the route's congestion control needs ECN
 RTAX_FEATURE_BITS: Final = 0x1F  # RTAX_FEATURE_MASK with RTAX_FEATURE_TCP_USEC_TS
 
 

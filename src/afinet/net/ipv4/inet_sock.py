@@ -185,6 +185,7 @@ class InetConnectionSock(InetSock):
         "icsk_ca_initialized",
         "icsk_ca_ops",
         "icsk_ca_priv",
+        "icsk_ca_dst_locked",
         "icsk_ca_setsockopt",
         "icsk_ca_state",
         "icsk_delack_timer",
@@ -238,6 +239,7 @@ class InetConnectionSock(InetSock):
         self.icsk_ack_pingpong: i16 = 0
         self.icsk_ca_initialized: bool = False  # the algorithm's init() was called, so release() will be
         self.icsk_ca_setsockopt: bool = False
+        self.icsk_ca_dst_locked: bool = False  # the route chose the algorithm
 
 
 class InetRequestSock(RequestSock):

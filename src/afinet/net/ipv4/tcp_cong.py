@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 from afinet._mypyc import mypyc_attr
 from afinet.uapi.errno import EEXIST, EINVAL, ENOENT, EPERM
+from afinet.uapi.rtnetlink import RTAX_CC_ALGO, RTAX_LOCK
 from afinet.uapi.tcp import TCP_CLOSE, TCP_LISTEN
 
 if TYPE_CHECKING:
     from afinet.kernel.machine import Kernel
+    from afinet.net.core.dst import DstEntry
     from afinet.net.core.net_namespace import Net
     from afinet.net.ipv4.tcp_rate import RateSample
     from afinet.net.ipv4.tcp_sock import TcpSock
@@ -190,6 +192,20 @@ def tcp_set_default_congestion_control(net: Net, name: str) -> int:
 # -- of one sock -----------------------------------------------------------------------------------------------------------
 
 
+def tcp_ca_dst_init(sk: TcpSock, dst: DstEntry) -> bool:
+    """The route names an algorithm (`congctl`): the connection has it; TCP_CONGESTION may not change it if the route locks it."""
+    metrics = dst.metrics
+    if metrics is None or metrics[RTAX_CC_ALGO - 1] == 0:
+        return False
+    ca = tcp_ca_find_key(sk.kernel, metrics[RTAX_CC_ALGO - 1])
+    if ca is None:
+        return False
+    sk.icsk_ca_dst_locked = metrics[RTAX_LOCK - 1] >> RTAX_CC_ALGO & 1 == 1
+    sk.icsk_ca_ops = ca
+    sk.icsk_ca_priv = None
+    return True
+
+
 def tcp_assign_congestion_control(sk: TcpSock) -> None:
     """A new sock gets the namespace's algorithm."""
     ca = sk.sk_net.ipv4.tcp_congestion_control
@@ -236,7 +252,10 @@ def tcp_cleanup_congestion_control(sk: TcpSock) -> None:
 
 
 def tcp_set_congestion_control(sk: TcpSock, name: str, load: bool = True, cap_net_admin: bool = False) -> int:
-    """TCP_CONGESTION. -ENOENT: no such algorithm; -EPERM: it is restricted and the caller lacks CAP_NET_ADMIN."""
+    """TCP_CONGESTION. -ENOENT: no such algorithm; -EPERM: it is restricted and the caller lacks CAP_NET_ADMIN, or the route has
+    locked another."""
+    if sk.icsk_ca_dst_locked:
+        return -EPERM
     ca = tcp_ca_find(sk.kernel, name)
     if ca is sk.icsk_ca_ops and ca is not None:
         sk.icsk_ca_setsockopt = True

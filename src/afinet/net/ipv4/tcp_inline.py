@@ -25,6 +25,7 @@ from afinet.net.ipv4.tcp_sock import (
     TcpSock,
     after,
 )
+from afinet.uapi.rtnetlink import RTAX_LOCK, RTAX_RTO_MIN
 from afinet.uapi.tcp import (
     TCP_CA_CWR,
     TCPF_CA_CWR,
@@ -207,16 +208,11 @@ def tcp_stamp_us_delta(t1: int, t0: int) -> int:
 
 
 def tcp_rto_min(sk: TcpSock) -> int:
-    """ns. Linux lets a route's `rto_min` override it."""
+    """ns; the route's, if that is locked (`ip route` always locks it)."""
     dst = sk.sk_dst_cache
-    if dst is not None and dst.metrics is not None:
-        locked = dst.metrics[_RTAX_RTO_MIN - 1]
-        if locked:
-            return locked * NSEC_PER_MSEC
+    if dst is not None and dst.metrics is not None and dst.metrics[RTAX_LOCK - 1] >> RTAX_RTO_MIN & 1:
+        return dst.metrics[RTAX_RTO_MIN - 1] * NSEC_PER_MSEC
     return sk.icsk_rto_min
-
-
-_RTAX_RTO_MIN: Final = 13
 
 
 def tcp_rto_min_us(sk: TcpSock) -> int:

@@ -35,6 +35,7 @@ from afinet.net.core.drop_reason import (
     SKB_DROP_REASON_TCP_RFC7323_PAWS,
     SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK,
 )
+from afinet.net.core.dst import DST_FEATURE_ECN_CA
 from afinet.net.core.flow import Flowi4
 from afinet.net.core.net_namespace import Net
 from afinet.net.core.skbuff import SkBuff, consume_skb, kfree_skb_reason
@@ -105,6 +106,7 @@ from afinet.net.ipv4.tcp_sock import (
 )
 from afinet.security import security
 from afinet.uapi.errno import ECONNREFUSED, ECONNRESET, EPIPE
+from afinet.uapi.rtnetlink import RTAX_FEATURE_ECN, RTAX_FEATURES
 from afinet.uapi.snmp import (
     LINUX_MIB_BEYOND_WINDOW,
     LINUX_MIB_LISTENOVERFLOWS,
@@ -139,6 +141,7 @@ from afinet.wire import be
 from afinet.wire.tcp_options import parse_fast_timestamp, parse_tcp_options
 
 if TYPE_CHECKING:
+    from afinet.net.core.dst import DstEntry
     from afinet.net.ipv4.tcp_ipv4_reply import TcpRequestSockAfOps, TcpRequestSockOps
 
 
@@ -862,13 +865,15 @@ def tcp_openreq_init(req: TcpRequestSock, rx_opt: TcpOptionsReceived, skb: SkBuf
         req.ir_mark = skb.mark
 
 
-def tcp_ecn_create_request(req: TcpRequestSock, skb: SkBuff, sk: TcpSock) -> None:
+def tcp_ecn_create_request(req: TcpRequestSock, skb: SkBuff, sk: TcpSock, dst: DstEntry) -> None:
     """The SYN asks for ECN and does not itself carry a mark, which would be a middlebox's doing."""
     flags = skb.tcp_flags
     if not (flags & TCPHDR_ECE and flags & TCPHDR_CWR):
         return
     marked = skb.head[skb.network_header + 1] & 3 != 0
-    if (not marked and sk.sk_net.ipv4.sysctl_tcp_ecn) or tcp_ca_needs_ecn(sk):
+    features = 0 if dst.metrics is None else dst.metrics[RTAX_FEATURES - 1]
+    wanted = sk.sk_net.ipv4.sysctl_tcp_ecn != 0 or features & (RTAX_FEATURE_ECN | DST_FEATURE_ECN_CA) != 0
+    if (not marked and wanted) or features & DST_FEATURE_ECN_CA or tcp_ca_needs_ecn(sk):
         req.ecn_ok = True
 
 
@@ -928,7 +933,7 @@ def tcp_conn_request(rsk_ops: TcpRequestSockOps, af_ops: TcpRequestSockAfOps, sk
             tcp_ipv4.tcp_listendrop(sk)
             return 0
         isn = af_ops.init_seq(net, skb)
-    tcp_ecn_create_request(req, skb, sk)
+    tcp_ecn_create_request(req, skb, sk, dst)
     req.snt_isn = isn
     req.txhash = sk.kernel.random("txhash").get_random_u32() or 1
     req.syn_tos = skb.head[skb.network_header + 1]

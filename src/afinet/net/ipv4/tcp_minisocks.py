@@ -260,8 +260,9 @@ def tcp_openreq_init_rwin(req: TcpRequestSock, sk_listener: TcpSock, dst: DstEnt
 
 
 def tcp_ca_openreq_child(sk: TcpSock, dst: DstEntry) -> None:
-    """A child has its listener's algorithm if that was chosen by TCP_CONGESTION, else the namespace's."""
-    if not sk.icsk_ca_setsockopt:
+    """A child has the algorithm that its route names, else its listener's if that was chosen by TCP_CONGESTION, else the
+    namespace's."""
+    if not tcp_cong.tcp_ca_dst_init(sk, dst) and not sk.icsk_ca_setsockopt:
         tcp_cong.tcp_assign_congestion_control(sk)
     sk.icsk_ca_state = TCP_CA_Open
 

@@ -35,7 +35,7 @@ from afinet.net.core.skbuff import (
     skb_unlink,
 )
 from afinet.net.core.sock import SK_PACING_NONE, Sock, sk_free, sk_mem_charge, sock_hold, sock_put
-from afinet.net.ipv4 import tcp, tcp_ack, tcp_input, tcp_pacing, tcp_rcvq, tcp_retransmit, tcp_timer
+from afinet.net.ipv4 import tcp, tcp_ack, tcp_cong, tcp_input, tcp_pacing, tcp_rcvq, tcp_retransmit, tcp_timer
 from afinet.net.ipv4.inet_sock import (
     ICSK_ACK_NOMEM,
     ICSK_ACK_SCHED,
@@ -113,7 +113,7 @@ from afinet.net.ipv4.tcp_sock import (
     tcp_write_queue,
 )
 from afinet.uapi.errno import ECONNREFUSED, EHOSTUNREACH
-from afinet.uapi.rtnetlink import RTAX_INITRWND, RTAX_WINDOW
+from afinet.uapi.rtnetlink import RTAX_FEATURE_ECN, RTAX_FEATURES, RTAX_INITRWND, RTAX_WINDOW
 from afinet.uapi.snmp import (
     LINUX_MIB_TCPACKCOMPRESSED,
     LINUX_MIB_TCPFROMZEROWINDOWADV,
@@ -498,7 +498,9 @@ def tcp_ecn_send(sk: TcpSock, flags: int, size: int, seq: int) -> int:
 def tcp_ecn_send_syn(sk: TcpSock, skb: SkBuff) -> None:
     sk.ecn_flags = 0
     needs_ecn = tcp_ca_needs_ecn(sk)
-    if sk.sk_net.ipv4.sysctl_tcp_ecn == 1 or needs_ecn:
+    dst = sk.sk_dst_cache
+    wanted = dst is not None and dst.metrics is not None and dst.metrics[RTAX_FEATURES - 1] & RTAX_FEATURE_ECN != 0
+    if sk.sk_net.ipv4.sysctl_tcp_ecn == 1 or needs_ecn or wanted:
         if needs_ecn:
             sk.tos |= 2
         skb.tcp_flags |= TCPHDR_ECE | TCPHDR_CWR
@@ -963,6 +965,7 @@ def tcp_connect_init(sk: TcpSock) -> None:
     sk.max_window = 0
     tcp_mtup_init(sk)
     tcp_sync_mss(sk, dst.mtu())
+    tcp_cong.tcp_ca_dst_init(sk, dst)
     if not sk.window_clamp:
         sk.window_clamp = tcp_dst_metric(dst, RTAX_WINDOW)
     sk.advmss = tcp_mss_clamp(sk, dst.advmss())

@@ -154,6 +154,7 @@ from afinet.uapi.socket import (
     MSG_TRUNC,
     MSG_ZEROCOPY,
     RCV_SHUTDOWN,
+    SOCK_NOSPACE,
     SOL_UDP,
 )
 from afinet.uapi.sockios import SIOCINQ, SIOCOUTQ
@@ -326,7 +327,8 @@ def udp_sent(sk: UdpSock, err: int, length: int) -> int:
     """The end of udp_sendmsg: bytes, or the error, counted if it is for want of room."""
     if err == 0:
         return length
-    if err == -ENOBUFS:
+    socket = sk.sk_socket
+    if err == -ENOBUFS or (err != -EIOCBQUEUED and socket is not None and socket.flags >> SOCK_NOSPACE & 1):
         sk.sk_net.udp_statistics[UDP_MIB_SNDBUFERRORS] += 1
     return err
 
