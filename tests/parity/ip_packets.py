@@ -26,7 +26,24 @@ RUNS = {
     "a host that takes source routes": SYSCTLS | SOURCE_ROUTE,
     "a router": SYSCTLS | FORWARD,
     "a router that takes source routes": SYSCTLS | FORWARD | SOURCE_ROUTE,
-}
+    "a host with a strict filter": SYSCTLS | {"net.ipv4.conf.all.rp_filter": "1"},
+    "a host with a loose filter": SYSCTLS | {"net.ipv4.conf.wire0.rp_filter": "2"},
+    "a host that accepts what is its own": SYSCTLS | {
+        "net.ipv4.conf.wire0.accept_local": "1", "net.ipv4.conf.wire0.route_localnet": "1",
+    },
+    "a host that answers broadcasts": SYSCTLS | {
+        "net.ipv4.icmp_echo_ignore_broadcasts": "0", "net.ipv4.icmp_ignore_bogus_error_responses": "0",
+    },
+    "a host that answers no echo": SYSCTLS | {"net.ipv4.icmp_echo_ignore_all": "1"},
+    "a router that names its inbound address": SYSCTLS | FORWARD | {"net.ipv4.icmp_errors_use_inbound_ifaddr": "1"},
+    "a router that forwards broadcasts": SYSCTLS | FORWARD | {
+        "net.ipv4.conf.all.bc_forwarding": "1", "net.ipv4.conf.wire0.bc_forwarding": "1", "net.ipv4.conf.wire1.bc_forwarding": "1",
+    },
+    "a router with a strict filter": SYSCTLS | FORWARD | {"net.ipv4.conf.all.rp_filter": "1"},
+    "a router without redirects": SYSCTLS | FORWARD | {
+        f"net.ipv4.conf.{dev}.send_redirects": "0" for dev in ("all", "wire0", "wire1")
+    },
+}  # fmt: skip
 
 SOURCES = [PEER] * 12 + [
     FAR, addr("8.8.8.8"), addr("127.0.0.1"), addr("224.0.0.1"), 0, 0xFFFFFFFF, ME, addr("10.0.0.255"), addr("240.1.1.1"),
