@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from afinet.init import main, syscalls
 from afinet.kernel.machine import Kernel
+from afinet.kernel.memcontrol import MemCgroup
 from afinet.kernel.time import NSEC_PER_SEC
 from afinet.net.core.net_namespace import Net
-from afinet.net.core.sock import MemCgroup, sock_inuse_get
+from afinet.net.core.sock import sock_inuse_get
 from afinet.net.ipv4.udp_sock import UdpTableProto
 from afinet.net.sched.sch_netem import NetemQdisc
 from afinet.runner.hub import HUB_BUDGET, Hub, HubKernel
@@ -134,8 +135,8 @@ def check_kernel(kernel: Kernel, memcgs: list[MemCgroup] | None = None) -> list[
         if isinstance(prot, UdpTableProto) and (prot.table.hash or prot.table.hash2 or prot.table.hash4):
             left.append(f"{prot.name}: {len(prot.table.hash)}, {len(prot.table.hash2)}, {len(prot.table.hash4)} in its tables")
     for memcg in memcgs or []:
-        if memcg.sk_memory_allocated:
-            left.append(f"memory cgroup {memcg.name}: {memcg.sk_memory_allocated} pages")
+        if memcg.usage:
+            left.append(f"memory cgroup {memcg.name}: {memcg.usage} pages")
     for net in kernel.net_list:
         left += check_net(net)
     return [f"{kernel.hostname}: {what}" for what in left]

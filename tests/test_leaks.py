@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from afinet.init import syscalls
+from afinet.kernel.memcontrol import MemCgroup
 from afinet.kernel.time import NSEC_PER_SEC
 from afinet.kernel.timer import TimerList
 from afinet.kernel.wait import Kiocb
-from afinet.net.core.sock import MemCgroup
 from afinet.uapi.sockaddr import pack_sockaddr_in
 from afinet.uapi.socket import AF_INET, SOCK_DGRAM, SOCK_RAW
 from tests.leaks import check_kernel, close_and_check, let_time_pass
@@ -48,7 +48,7 @@ def a_page_that_is_not_given_back(p: Pair) -> None:
 
 def a_charge_to_a_group(p: Pair) -> None:
     p.ta.memcg = MemCgroup("group")
-    p.ta.memcg.sk_memory_allocated += 1
+    p.ta.memcg.usage += 1
 
 
 def a_call_that_did_not_end(p: Pair) -> None:

@@ -10,6 +10,7 @@ import pytest
 from afinet.fs.file import File, fd_install
 from afinet.init import syscalls
 from afinet.init.main import new_task
+from afinet.kernel.memcontrol import MemCgroup
 from afinet.kernel.task import Cred, Task
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.kernel.wait import Kiocb
@@ -21,7 +22,6 @@ from afinet.net.core.flow import Flowi4
 from afinet.net.core.net_namespace import Net
 from afinet.net.core.sock import (
     SK_CAN_REUSE,
-    MemCgroup,
     lock_sock,
     mem_cgroup_sk_alloc,
     release_sock,

@@ -18,6 +18,7 @@ from afinet.kernel.timer import TimerBase, TimerList
 from afinet.kernel.trace import Trace
 
 if TYPE_CHECKING:
+    from afinet.kernel.memcontrol import MemCgroup
     from afinet.kernel.notifier import NotifierBlock
     from afinet.kernel.sysctl import CtlTable
     from afinet.kernel.task import Task
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from afinet.net.core.gso import PacketOffload
     from afinet.net.core.net_namespace import Net, PernetOperations
     from afinet.net.core.netdevice import PacketType
-    from afinet.net.core.sock import MemCgroup, Proto
+    from afinet.net.core.sock import Proto
     from afinet.net.ipv4.af_inet import InetProtosw
     from afinet.net.ipv4.inet_hashtables import InetHashinfo
     from afinet.net.ipv4.ip_output import IpIdents

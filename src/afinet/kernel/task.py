@@ -9,8 +9,8 @@ from afinet.uapi.capability import CAP_LAST_CAP
 if TYPE_CHECKING:
     from afinet.fs.file import FilesStruct
     from afinet.kernel.machine import Kernel
+    from afinet.kernel.memcontrol import MemCgroup
     from afinet.net.core.net_namespace import Net
-    from afinet.net.core.sock import MemCgroup
 
 CAP_FULL_SET: Final = (1 << (CAP_LAST_CAP + 1)) - 1
 

@@ -104,7 +104,7 @@ class Kiocb:
     """struct kiocb: the record of one call, held by its caller and passed in again until the call is over.
 
     An operation that must wait calls `wait` (or `wait_poll`) and returns what that returns. The runner reads `ki_wq`, `ki_mask`,
-    `ki_exclusive`, `ki_poll` and `ki_deadline`; when any of them is met, or spuriously, it calls the operation again.
+    `ki_exclusive`, `ki_poll` and `wakes_at()`; when any of them is met, or spuriously, it calls the operation again.
     """
 
     __slots__ = (
@@ -117,6 +117,7 @@ class Kiocb:
         "ki_pieces",
         "ki_poll",
         "ki_pos",
+        "ki_retry",
         "ki_signal",
         "ki_state",
         "ki_wakes",
@@ -130,6 +131,7 @@ class Kiocb:
         self.ki_mask: int = 0  # poll mask that ends the wait; 0: any wake-up
         self.ki_exclusive: bool = False
         self.ki_wakes: int = 0  # of the queues, when the operation looked
+        self.ki_retry: int = -1  # ns; when the call is to be made again in any case (memory may be there then); -1: never
         self.ki_signal: bool = False  # a signal is pending for the caller: do not wait
         self.ki_done: int = 0  # bytes done so far
         self.ki_pos: int = 0  # cursor in the message
@@ -147,6 +149,11 @@ class Kiocb:
             self.ki_deadline = now + timeo
         left = self.ki_deadline - now
         return left if left > 0 else 0
+
+    def wakes_at(self) -> int:
+        """When (ns) the waiting call is to be made again though nothing woke it; MAX_SCHEDULE_TIMEOUT for never."""
+        when = self.ki_deadline if self.ki_deadline >= 0 else MAX_SCHEDULE_TIMEOUT
+        return self.ki_retry if 0 <= self.ki_retry < when else when
 
     def wait(self, wq: WaitQueueHead, mask: int, exclusive: bool = False) -> int:
         """Say what the call waits for. Returns -EIOCBQUEUED, for the operation to return."""
@@ -196,6 +203,7 @@ class KiocbVec(Kiocb):
     def next_message(self) -> None:
         """A message is done: the next one begins a call of its own, time limit included. The file stays held."""
         self.ki_deadline = -1
+        self.ki_retry = -1
         self.ki_wq = None
         self.ki_poll = None
         self.ki_done = 0

@@ -13,7 +13,6 @@ from typing import Any, Final
 from afinet.init import syscalls
 from afinet.kernel.machine import Kernel
 from afinet.kernel.task import Task
-from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.kernel.wait import WQ_FLAG_EXCLUSIVE, Kiocb, WaitQueueHead, add_wait_queue, remove_wait_queue
 from afinet.runner import real
 from afinet.runner.threaded import Entry, ThreadedRunner, Waiting
@@ -76,8 +75,7 @@ class RealTask:
     def _wait(self, iocb: Kiocb) -> None:
         runner = self.runner
         entries: list[tuple[WaitQueueHead, Entry]] = []
-        deadline = iocb.ki_deadline
-        waiting = Waiting(deadline if deadline >= 0 else MAX_SCHEDULE_TIMEOUT)
+        waiting = Waiting(iocb.wakes_at())
         runner.acquire()
         try:
             if iocb.missed():

@@ -237,9 +237,7 @@ class SimTask(Event):
         """Wait as `iocb` says, once. The caller then calls its operation again."""
         if iocb.missed():
             return
-        deadline = iocb.ki_deadline
-        if deadline < 0:
-            deadline = MAX_SCHEDULE_TIMEOUT
+        deadline = iocb.wakes_at()
         entries: list[tuple[WaitQueueHead, _Waiter]] = []
         wq = iocb.ki_wq
         if wq is not None:

@@ -12,6 +12,7 @@ from afinet.init import syscalls
 from afinet.init.fork import close_all_but
 from afinet.init.main import new_task
 from afinet.kernel.machine import Kernel
+from afinet.kernel.memcontrol import MemCgroup, mem_cgroup_attach
 from afinet.kernel.random import RandomStream
 from afinet.kernel.task import Task
 from afinet.net.core.net_namespace import Net
@@ -22,7 +23,7 @@ from afinet.runner.boot import SetUpError, boot, sysctl
 from afinet.runner.virtual import FD_BASE, SimTask, current_task
 from afinet.sim import iproute
 from afinet.sim.security import HostSecurity
-from afinet.sim.units import UsageError, format_address, parse_address
+from afinet.sim.units import Quantity, UsageError, format_address, parse_address, parse_size
 from afinet.stdlib.install import installed
 from afinet.uapi.errno import EEXIST
 
@@ -123,6 +124,14 @@ class Host:
     def dmesg(self) -> list[str]:
         """The lines of the kernel's log, each with its time in seconds."""
         return [f"[{when / 1e9:12.6f}] {text}" for when, text in self.kernel.log.lines]
+
+    def memory_group(self, name: str, limit: Quantity, *tasks: SimTask, parent: MemCgroup | None = None) -> MemCgroup:
+        """A task group whose sockets may hold `limit` bytes ("1mib") in all; the group has its usage and its failures. `tasks` that
+        spawn() gave are put into it (their later sockets count); `parent` is a group whose limit holds as well."""
+        group = MemCgroup(name, parse_size(limit, "limit"), parent)
+        for task in tasks:
+            mem_cgroup_attach(task.process, group)
+        return group
 
     @property
     def devices(self) -> list[NetDevice]:

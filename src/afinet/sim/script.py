@@ -176,8 +176,8 @@ class Script(Event):
             self._entries.append((wq, _Entry(self, mask, 0)))
         for wq, entry in self._entries:
             add_wait_queue(wq, entry)
-        if 0 <= iocb.ki_deadline < MAX_SCHEDULE_TIMEOUT:
-            self.hub.schedule(self._deadline, iocb.ki_deadline)
+        if iocb.wakes_at() < MAX_SCHEDULE_TIMEOUT:
+            self.hub.schedule(self._deadline, iocb.wakes_at())
 
 
 def start(hub: Hub, task: Task, function: ScriptFunction, *args: Any) -> Script:

@@ -85,6 +85,16 @@ def parse_rate(value: Quantity | None, what: str = "rate") -> int:
     return int((number * factor).to_integral_value())
 
 
+def parse_size(value: Quantity, what: str = "size") -> int:
+    """Bytes, from a number or "64kb"."""
+    parts = _split(value) if isinstance(value, str) else None
+    number = parts[0] if parts is not None else _number(value) if isinstance(value, (int, float)) else None
+    factor = _SIZE.get(parts[1].lower()) if parts is not None and parts[1] else 1
+    if number is None or factor is None or number * factor != (number * factor).to_integral_value():
+        raise UsageError(f"{what}={value!r} is not a size: write a number of bytes, or '64kb', '1mib'")
+    return int(number * factor)
+
+
 def parse_share(value: Quantity, what: str = "loss") -> float:
     """A probability, 0 to 1, from 0.01 or "1%"."""
     number: Decimal | None = None

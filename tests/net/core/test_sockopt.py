@@ -7,12 +7,13 @@ import pytest
 from afinet.fs.file import fdget
 from afinet.init import syscalls
 from afinet.init.main import new_task
+from afinet.kernel.memcontrol import PAGE_SIZE, MemCgroup
 from afinet.kernel.task import Cred, Task
 from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
 from afinet.kernel.wait import Kiocb
 from afinet.net.core import datagram
 from afinet.net.core.dev import dev_open
-from afinet.net.core.sock import PAGE_SIZE, MemCgroup, Sock
+from afinet.net.core.sock import Sock
 from afinet.net.ipv4.devinet import inet_addr_add
 from afinet.net.socket import SocketFile
 from afinet.uapi.errno import (
@@ -227,19 +228,19 @@ def test_meminfo_is_the_socks_account(w: World) -> None:
 def test_reserved_memory_needs_a_group_and_comes_in_pages(w: World) -> None:
     fd = w.socket(w.user)
     assert w.set(w.user, fd, SO_RESERVE_MEM, 5000) == -EOPNOTSUPP
-    w.user.memcg = MemCgroup("slice", 4)
+    w.user.memcg = MemCgroup("slice", 4 * PAGE_SIZE)
     fd = w.socket(w.user)
     sk = w.sk(w.user, fd)
     assert w.set(w.user, fd, SO_RESERVE_MEM, 5000) == 0
     assert (datagram.sk_cold(sk).sk_reserved_mem, sk.sk_forward_alloc) == (2 * PAGE_SIZE, 2 * PAGE_SIZE)
-    assert w.user.memcg.sk_memory_allocated == 2
+    assert w.user.memcg.usage == 2
     assert w.set(w.user, fd, SO_RESERVE_MEM, 5 * PAGE_SIZE) == -ENOMEM
-    assert w.user.memcg.sk_memory_allocated == 2
+    assert w.user.memcg.usage == 2
     assert w.set(w.user, fd, SO_RESERVE_MEM, 0) == 0
-    assert w.user.memcg.sk_memory_allocated == 0
+    assert w.user.memcg.usage == 0
     w.set(w.user, fd, SO_RESERVE_MEM, 1)
     syscalls.sys_close(w.user, Kiocb(), fd)
-    assert w.user.memcg.sk_memory_allocated == 0 and w.kernel.warned == {}
+    assert w.user.memcg.usage == 0 and w.kernel.warned == {}
 
 
 def test_the_peers_name(w: World) -> None:

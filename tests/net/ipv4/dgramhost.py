@@ -79,7 +79,7 @@ class Wait:
     def step(self) -> bool:
         """Whether it is over; if it was woken or its time is up, it is called again."""
         if not self.done and self.entry is not None:
-            late = 0 <= self.iocb.ki_deadline <= self.hosts.kernel.now
+            late = self.iocb.wakes_at() <= self.hosts.kernel.now
             if self.entry.woken or late:
                 self.again()
         return self.done

@@ -10,7 +10,7 @@ from afinet.init import syscalls
 from afinet.init.main import new_task
 from afinet.kernel.machine import Kernel
 from afinet.kernel.task import Task
-from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_MSEC, NSEC_PER_SEC
+from afinet.kernel.time import NSEC_PER_MSEC, NSEC_PER_SEC
 from afinet.kernel.wait import Kiocb, Piece
 from afinet.net.core import dev as dev_core
 from afinet.net.core.net_namespace import Net, copy_net_ns
@@ -63,7 +63,7 @@ class Machine:
             ret = call(iocb)
             if ret != -EIOCBQUEUED:
                 return ret
-            when = min(self.kernel.run(self.kernel.now), iocb.ki_deadline if iocb.ki_deadline >= 0 else MAX_SCHEDULE_TIMEOUT)
+            when = min(self.kernel.run(self.kernel.now), iocb.wakes_at())
             ret = call(iocb)
             if ret != -EIOCBQUEUED:
                 return ret

@@ -9,6 +9,7 @@ from afinet.fs.file import fdget
 from afinet.init import syscalls
 from afinet.init.main import new_task
 from afinet.kernel.machine import Kernel
+from afinet.kernel.memcontrol import MemCgroup
 from afinet.kernel.sysctl import sysctl_write
 from afinet.kernel.task import CAP_FULL_SET, Cred, Task
 from afinet.kernel.time import NSEC_PER_SEC
@@ -17,7 +18,7 @@ from afinet.kernel.wait import Kiocb
 from afinet.net.core.dev import dev_open
 from afinet.net.core.net_namespace import copy_net_ns
 from afinet.net.core.skbuff import alloc_skb, skb_queue_tail, skb_set_owner_r
-from afinet.net.core.sock import MemCgroup, sock_inuse_get
+from afinet.net.core.sock import sock_inuse_get
 from afinet.net.ipv4 import af_inet
 from afinet.net.ipv4.devinet import inet_addr_add
 from afinet.net.ipv4.inet_sock import (

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afinet._mypyc import i16, i32, mypyc_attr
+from afinet.kernel.memcontrol import MemCgroup, mem_cgroup_sk_charge, mem_cgroup_sk_uncharge
 from afinet.kernel.page import PAGE_SIZE as PAGE_SIZE
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.kernel.wait import Kiocb, WaitQueueHead, wake_up_poll
@@ -32,7 +33,7 @@ from afinet.uapi.eventpoll import (
     EPOLLWRBAND,
     EPOLLWRNORM,
 )
-from afinet.uapi.socket import SEND_SHUTDOWN, SOCK_NOSPACE
+from afinet.uapi.socket import SEND_SHUTDOWN, SOCK_NOSPACE, SOCK_SNDBUF_LOCK, SOCK_STREAM
 from afinet.uapi.tcp import TCP_CLOSE
 
 if TYPE_CHECKING:
@@ -438,18 +439,6 @@ class Proto:
         return -EOPNOTSUPP
 
 
-class MemCgroup:
-    """struct mem_cgroup's socket part: a task group's limit on socket memory, in pages."""
-
-    __slots__ = ("name", "sk_memory_allocated", "sk_memory_max", "socket_pressure")
-
-    def __init__(self, name: str, sk_memory_max: int = (1 << 40)) -> None:
-        self.name: str = name
-        self.sk_memory_allocated: int = 0
-        self.sk_memory_max: int = sk_memory_max
-        self.socket_pressure: int = 0  # failures to charge
-
-
 # -- flags -----------------------------------------------------------------------------------------------------------------
 
 
@@ -498,9 +487,19 @@ def sock_net_set(sk: Sock, net: Net) -> None:
 
 
 def mem_cgroup_sk_alloc(sk: Sock) -> None:
-    """Charge the sock's memory to the group of the task that makes it."""
+    """The sock belongs to the group of the task that makes it."""
     if not sk.sk_kern_sock:
         sk.sk_memcg = sk.kernel.current_memcg
+
+
+def mem_cgroup_sk_inherit(sk: Sock) -> None:
+    """... or accepts it; what it holds by then is charged, whatever the limit."""
+    memcg = sk.kernel.current_memcg
+    if memcg is not None and sk.sk_memcg is None:
+        sk.sk_memcg = memcg
+        pages = (sk.sk_forward_alloc + sk.sk_rmem_alloc + PAGE_SIZE - 1) // PAGE_SIZE
+        if pages:
+            mem_cgroup_sk_charge(memcg, pages, True)
 
 
 def sock_init_data(sock: Socket | None, sk: Sock, uid: int = 0) -> None:
@@ -793,7 +792,7 @@ def __sk_mem_reduce_allocated(sk: Sock, pages: int) -> None:
     prot = sk.sk_prot
     prot.memory_allocated -= pages
     if sk.sk_memcg is not None:
-        sk.sk_memcg.sk_memory_allocated -= pages
+        mem_cgroup_sk_uncharge(sk.sk_memcg, pages)
     mem = prot.sysctl_mem
     if prot.memory_pressure and mem is not None and prot.memory_allocated < mem[0]:
         prot.leave_memory_pressure(sk)
@@ -826,18 +825,14 @@ def __sk_mem_schedule(sk: Sock, size: int, kind: int) -> bool:
 
 
 def __sk_mem_raise_allocated(sk: Sock, size: int, pages: int, kind: int) -> bool:
+    """Charge `pages` to the protocol and to the sock's group. False: over a limit, nothing charged."""
     prot = sk.sk_prot
     mem = prot.sysctl_mem
     assert mem is not None
     prot.memory_allocated += pages
     allocated = prot.memory_allocated
     memcg = sk.sk_memcg
-    charged = True
-    if memcg is not None:
-        memcg.sk_memory_allocated += pages
-        if memcg.sk_memory_allocated > memcg.sk_memory_max:
-            memcg.socket_pressure += 1
-            charged = False
+    charged = memcg is None or mem_cgroup_sk_charge(memcg, pages)
     if charged:
         if allocated <= mem[0]:
             if prot.memory_pressure:
@@ -845,32 +840,73 @@ def __sk_mem_raise_allocated(sk: Sock, size: int, pages: int, kind: int) -> bool
             return True
         if allocated > mem[1]:
             prot.enter_memory_pressure(sk)
-        if allocated <= mem[2]:
-            # a sock under its guaranteed minimum always gets on, one over it while there is no pressure, or it is small
-            if kind == SK_MEM_RECV:
-                if sk.sk_rmem_alloc < prot.sysctl_rmem(sk.sk_net)[0]:
-                    return True
-            else:
-                wmem0 = prot.sysctl_wmem(sk.sk_net)[0]
-                if sk.sk_wmem_queued < wmem0:
-                    return True
-            if prot.has_memory_pressure():
-                if not prot.memory_pressure:
-                    return True
-                used = sk.sk_wmem_queued + sk.sk_rmem_alloc + sk.sk_forward_alloc
-                if mem[2] > prot.sockets_allocated * ((used + PAGE_SIZE - 1) // PAGE_SIZE):
-                    return True
-    if kind == SK_MEM_SEND and sk.sk_wmem_queued + size >= sk.sk_sndbuf:
-        return True  # sk_stream_moderate_sndbuf's case: the sock is over its own limit, the sender will wait for itself
+        if allocated <= mem[2] and sk_mem_guaranteed(sk, kind):
+            return True
+    if kind == SK_MEM_SEND and sk.sk_type == SOCK_STREAM:
+        sk_stream_moderate_sndbuf(sk)
+        # A sock that is over its own send buffer will wait for itself; only one below it can fail.
+        if sk.sk_wmem_queued + size >= sk.sk_sndbuf:
+            if memcg is not None and not charged:
+                mem_cgroup_sk_charge(memcg, pages, True)
+            return True
     if sk.kernel.trace.sock_exceed_buf_limit:
         sk.kernel.trace.fire(
             "sock:sock_exceed_buf_limit",
             {"name": prot.name, "sysctl_mem": tuple(mem), "allocated": allocated, "rmem_alloc": sk.sk_rmem_alloc},
         )
     prot.memory_allocated -= pages
-    if memcg is not None:
-        memcg.sk_memory_allocated -= pages
+    if memcg is not None and charged:
+        mem_cgroup_sk_uncharge(memcg, pages)
     return False
+
+
+def sk_mem_guaranteed(sk: Sock, kind: int) -> bool:
+    """Below the hard limit: a sock under its guaranteed minimum always gets on; so does one over it while there is no pressure, or
+    that has less than its share."""
+    prot = sk.sk_prot
+    if kind == SK_MEM_RECV:
+        if sk.sk_rmem_alloc < prot.sysctl_rmem(sk.sk_net)[0]:
+            return True
+    else:
+        used = sk.sk_wmem_queued if sk.sk_type == SOCK_STREAM else sk.sk_wmem_alloc
+        if used < prot.sysctl_wmem(sk.sk_net)[0]:
+            return True
+    if not prot.has_memory_pressure():
+        return False
+    if not prot.memory_pressure:
+        return True
+    mem = prot.sysctl_mem
+    assert mem is not None
+    used = sk.sk_wmem_queued + sk.sk_rmem_alloc + sk.sk_forward_alloc
+    return mem[2] > prot.sockets_allocated * ((used + PAGE_SIZE - 1) // PAGE_SIZE)
+
+
+def sk_forced_mem_schedule(sk: Sock, size: int) -> None:
+    """Memory for what cannot be put off: a FIN, a probe, the only segment of a sock."""
+    delta = size - sk.sk_forward_alloc
+    if delta <= 0 or sk.sk_prot.sysctl_mem is None:
+        return
+    pages = (delta + PAGE_SIZE - 1) // PAGE_SIZE
+    sk.sk_forward_alloc += pages * PAGE_SIZE
+    sk.sk_prot.memory_allocated += pages
+    if sk.sk_memcg is not None:
+        mem_cgroup_sk_charge(sk.sk_memcg, pages, True)
+
+
+def sk_unused_reserved_mem(sk: Sock) -> int:
+    """What is left of SO_RESERVE_MEM's memory: the sock may go on with it under pressure."""
+    cold = sk.sk_cold
+    if cold is None or not cold.sk_reserved_mem:
+        return 0
+    unused = cold.sk_reserved_mem - sk.sk_wmem_queued - sk.sk_rmem_alloc
+    return unused if unused > 0 else 0
+
+
+def sk_stream_moderate_sndbuf(sk: Sock) -> None:
+    """Memory is short: no larger a send buffer than half of what is queued."""
+    if not sk.sk_userlocks & SOCK_SNDBUF_LOCK:
+        val = max(min(sk.sk_sndbuf, sk.sk_wmem_queued >> 1), sk_unused_reserved_mem(sk))
+        sk.sk_sndbuf = max(val, SOCK_MIN_SNDBUF)
 
 
 def sock_alloc_send_check(sk: Sock, iocb: Kiocb, noblock: bool) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from afinet.kernel.memcontrol import mem_cgroup_sk_charge
 from afinet.kernel.task import ns_capable
 from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT, NSEC_PER_SEC, NSEC_PER_USEC, USEC_PER_SEC
 from afinet.net.core import datagram, filter, sock_reuseport, timestamping
@@ -484,10 +485,10 @@ def sock_reserve_memory(sk: Sock, val: int) -> int:
     if delta == 0:
         return 0
     pages = (delta + PAGE_SIZE - 1) // PAGE_SIZE
-    memcg = sk.sk_memcg
-    memcg.sk_memory_allocated += pages
+    if not mem_cgroup_sk_charge(sk.sk_memcg, pages):
+        return -ENOMEM
     sk.sk_prot.memory_allocated += pages
-    if memcg.sk_memory_allocated > memcg.sk_memory_max or sk.sk_prot.memory_allocated > sk.sk_prot.sysctl_mem[1]:
+    if sk.sk_prot.memory_allocated > sk.sk_prot.sysctl_mem[1]:
         __sk_mem_reduce_allocated(sk, pages)
         return -ENOMEM
     sk.sk_forward_alloc += pages * PAGE_SIZE

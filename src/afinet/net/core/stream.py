@@ -96,7 +96,8 @@ def sk_stream_wait_close(sk: Sock, iocb: Kiocb, timeout: int) -> int:
 
 
 def sk_stream_wait_memory(sk: Sock, iocb: Kiocb, timeo: int) -> int:
-    """Until the send buffer has room."""
+    """Until the send buffer has room. Where it has, the protocol's memory is what is missing, and nobody will say when there is
+    some: try again after 2 ticks to a fifth of a second (vm_wait)."""
     if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
         return -EPIPE
     sock = sk.sk_socket
@@ -106,6 +107,12 @@ def sk_stream_wait_memory(sk: Sock, iocb: Kiocb, timeo: int) -> int:
         return -EAGAIN
     if iocb.ki_signal:
         return sock_intr_errno(timeo)
+    kernel = sk.kernel
+    if iocb.ki_retry <= kernel.now:
+        iocb.ki_retry = -1
+        if sk_stream_memory_free(sk):
+            ticks = kernel.random("vm_wait").get_random_u32_below(kernel.hz // 5) + 2
+            iocb.ki_retry = kernel.now + ticks * kernel.tick_nsec
     return iocb.wait(sk_sleep(sk), EPOLLOUT | EPOLLWRNORM)
 
 

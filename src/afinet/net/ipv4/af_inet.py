@@ -30,6 +30,7 @@ from afinet.net.core.sock import (
     Sock,
     __sk_dst_check,
     lock_sock,
+    mem_cgroup_sk_inherit,
     proto_register,
     release_sock,
     sk_alloc,
@@ -642,6 +643,7 @@ def __inet_accept(newsock: Socket, newsk: InetSock) -> None:
         TCP_CLOSE,
     ):
         newsk.kernel.warn_on("__inet_accept: a child in an impossible state")
+    mem_cgroup_sk_inherit(newsk)
     sock_graft(newsk, newsock)
     newsock.state = SS_CONNECTED
 

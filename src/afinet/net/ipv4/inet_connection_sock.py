@@ -524,7 +524,6 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     child.sk_net_refcnt = parent.sk_net_refcnt
     if child.sk_net_refcnt:
         sock_inuse_add(child.sk_net, 1)
-    child.sk_memcg = parent.sk_memcg
     child.sk_type = parent.sk_type
     child.sk_protocol = parent.sk_protocol
     child.sk_flags = parent.sk_flags

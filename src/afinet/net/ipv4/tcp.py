@@ -37,6 +37,8 @@ from afinet.net.core.sock import (
     release_sock,
     sk_dst_reset,
     sk_error_report,
+    sk_forced_mem_schedule,
+    sk_stream_moderate_sndbuf,
     sk_wmem_schedule,
     sock_flag,
     sock_hold,
@@ -71,7 +73,6 @@ from afinet.net.ipv4.inet_sock import (
     INET_FLAGS_DEFER_CONNECT,
     inet_test_bit,
 )
-from afinet.net.ipv4.tcp_fragment import sk_forced_mem_schedule
 from afinet.net.ipv4.tcp_inline import (
     TCP_CHRONO_BUSY,
     TCP_CHRONO_SNDBUF_LIMITED,
@@ -88,7 +89,6 @@ from afinet.net.ipv4.tcp_inline import (
     TSQF_THROTTLED,
     forced_push,
     inet_csk_delack_init,
-    sk_stream_moderate_sndbuf,
     tcp_fin_time,
     tcp_linger2,
     tcp_out_of_memory,
@@ -182,6 +182,7 @@ if TYPE_CHECKING:
 _SKB_BASE: Final = 832  # skb_truesize(MAX_TCP_HEADER): what a segment is charged beside its payload
 _MAX_SKB_FRAGS: Final = 17
 _PIECE: Final = 8192
+_FRAG_SIZE: Final = 32768  # a page fragment: Linux asks for memory for so much at a time, and here that matters where it is limited
 _FLUSH_BACKLOG: Final = 16  # segments made in one call before the backlog is looked at
 
 TCP_CONG_DEFAULT: Final = "cubic"  # CONFIG_DEFAULT_TCP_CONG
@@ -420,6 +421,8 @@ def tcp_skb_entail(sk: TcpSock, skb: SkBuff) -> None:
 
 def tcp_wmem_schedule(sk: TcpSock, copy: int) -> int:
     """How many of `copy` bytes may be queued."""
+    if copy > _FRAG_SIZE and (sk.sk_memcg is not None or sk.sk_prot.memory_pressure):
+        copy = _FRAG_SIZE
     if sk.sk_forward_alloc >= copy or sk_wmem_schedule(sk, copy):
         return copy
     # Something must go on even when the protocol has no memory left: tcp_wmem[0] is every sock's.
@@ -520,7 +523,7 @@ def tcp_sendmsg_locked(sk: TcpSock, msg: MsgHdr, size: int) -> int:
         skb = queue.tail
         room = size_goal - skb.len if skb is not None and not skb.eor else 0
         if skb is None or room <= 0:
-            if sk.sk_wmem_queued >= sk.sk_sndbuf or not tcp_stream_memory_free(sk, 0):
+            if sk.sk_wmem_queued >= sk.sk_sndbuf or not tcp_stream_memory_free(sk, 0) or iocb.ki_retry > sk.kernel.now:
                 skb = None
             elif made >= _FLUSH_BACKLOG and sk.sk_backlog is not None:
                 # sk_flush_backlog: ACKs that came in during this call open the window.

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from afinet.net.core.skbuff import SkBuff, pieces_slice, skb_append, skb_linearize, skb_truesize, skb_unlink
-from afinet.net.core.sock import PAGE_SIZE, Sock, sk_mem_charge, sk_mem_uncharge
+from afinet.net.core.sock import sk_forced_mem_schedule, PAGE_SIZE, Sock, sk_mem_charge, sk_mem_uncharge
 from afinet.net.ipv4.inet_sock import IcskMtup
 from afinet.net.ipv4.tcp_inline import (
     MAX_TCP_HEADER,
@@ -72,18 +72,6 @@ def tcp_adjust_pcount(sk: TcpSock, skb: SkBuff, decr: int) -> None:
     # Reno counts duplicate ACKs, not segments: be conservative
     if tcp_is_reno(sk) and decr > 0:
         sk.sacked_out -= min(sk.sacked_out, decr)
-
-
-def sk_forced_mem_schedule(sk: Sock, size: int) -> None:
-    """Memory for what cannot be put off: a FIN, a probe."""
-    delta = size - sk.sk_forward_alloc
-    if delta <= 0 or sk.sk_prot.sysctl_mem is None:
-        return
-    pages = (delta + PAGE_SIZE - 1) // PAGE_SIZE
-    sk.sk_forward_alloc += pages * PAGE_SIZE
-    sk.sk_prot.memory_allocated += pages
-    if sk.sk_memcg is not None:
-        sk.sk_memcg.sk_memory_allocated += pages
 
 
 def tcp_fragment(sk: TcpSock, queue: int, skb: SkBuff, length: int, mss_now: int) -> int:

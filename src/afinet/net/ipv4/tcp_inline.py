@@ -311,7 +311,7 @@ def tcp_wnd_end(tp: TcpSock) -> int:
 
 def tcp_rmem_pressure(sk: TcpSock) -> bool:
     """Little of the receive buffer is left, or the protocol is under pressure."""
-    if sk.sk_prot.memory_pressure:
+    if tcp_under_memory_pressure(sk):
         return True
     rcvbuf = sk.sk_rcvbuf
     return sk.sk_rmem_alloc > rcvbuf - (rcvbuf >> 3)
@@ -319,7 +319,7 @@ def tcp_rmem_pressure(sk: TcpSock) -> bool:
 
 def tcp_under_memory_pressure(sk: Sock) -> bool:
     memcg = sk.sk_memcg
-    if memcg is not None and memcg.sk_memory_allocated > memcg.sk_memory_max:
+    if memcg is not None and memcg.tcpmem_pressure:
         return True
     return sk.sk_prot.memory_pressure != 0
 
@@ -332,12 +332,6 @@ def tcp_epollin_ready(sk: TcpSock, target: int) -> bool:
     if avail >= target or tcp_rmem_pressure(sk):
         return True
     return tcp_receive_window(sk) <= sk.icsk_ack_rcv_mss
-
-
-def sk_stream_moderate_sndbuf(sk: TcpSock) -> None:
-    if not sk.sk_userlocks & 1:  # SOCK_SNDBUF_LOCK
-        val = min(sk.sk_sndbuf, sk.sk_wmem_queued >> 1)
-        sk.sk_sndbuf = max(val, 2 * TCP_SKB_MIN_TRUESIZE)
 
 
 # -- counting packets ------------------------------------------------------------------------------------------------------

@@ -34,7 +34,16 @@ from afinet.net.core.skbuff import (
     skb_truesize,
     skb_unlink,
 )
-from afinet.net.core.sock import SK_PACING_NONE, Sock, sk_free, sk_mem_charge, sock_hold, sock_put
+from afinet.net.core.sock import (
+    SK_PACING_NONE,
+    Sock,
+    sk_forced_mem_schedule,
+    sk_free,
+    sk_mem_charge,
+    sk_unused_reserved_mem,
+    sock_hold,
+    sock_put,
+)
 from afinet.net.ipv4 import tcp, tcp_ack, tcp_cong, tcp_input, tcp_pacing, tcp_rcvq, tcp_retransmit, tcp_timer
 from afinet.net.ipv4.inet_sock import (
     ICSK_ACK_NOMEM,
@@ -46,7 +55,6 @@ from afinet.net.ipv4.inet_sock import (
 )
 from afinet.net.ipv4.tcp_cong import tcp_ca_event, tcp_ca_needs_ecn
 from afinet.net.ipv4.tcp_fragment import (
-    sk_forced_mem_schedule,
     tcp_current_mss,
     tcp_grow_skb,
     tcp_mss_clamp,
@@ -93,6 +101,7 @@ from afinet.net.ipv4.tcp_inline import (
     tcp_rtx_queue_head,
     tcp_time_stamp_ts,
     tcp_under_memory_pressure,
+    tcp_win_from_space,
 )
 from afinet.net.ipv4.tcp_queue import TcpSkbQueue
 from afinet.net.ipv4.tcp_rate import tcp_rate_skb_sent
@@ -216,8 +225,11 @@ def _align(value: int, shift: int) -> int:
 
 
 def tcp_adjust_rcv_ssthresh(sk: TcpSock) -> None:
-    """Memory is short: offer four segments at most."""
+    """Memory is short: offer four segments at most, or what SO_RESERVE_MEM has left."""
     sk.rcv_ssthresh = min(sk.rcv_ssthresh, 4 * sk.advmss)
+    unused = sk_unused_reserved_mem(sk)
+    if unused:
+        sk.rcv_ssthresh = max(sk.rcv_ssthresh, tcp_win_from_space(sk, unused))
 
 
 def tcp_select_window(sk: TcpSock) -> int:

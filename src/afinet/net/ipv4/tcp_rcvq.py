@@ -42,9 +42,12 @@ from afinet.net.core.skbuff import (
 from afinet.net.core.sock import (
     SOCK_DEAD,
     SOCK_DONE,
+    SOCK_MIN_SNDBUF,
     SOCK_URGINLINE,
+    sk_forced_mem_schedule,
     sk_mem_charge,
     sk_rmem_schedule,
+    sk_unused_reserved_mem,
     sock_flag,
     sock_hold,
     sock_put,
@@ -59,7 +62,6 @@ from afinet.net.ipv4.inet_sock import (
     ICSK_ACK_SCHED,
 )
 from afinet.net.ipv4.tcp_cong import tcp_ca_event, tcp_ca_needs_ecn
-from afinet.net.ipv4.tcp_fragment import sk_forced_mem_schedule
 from afinet.net.ipv4.tcp_inline import (
     CA_EVENT_ECN_IS_CE,
     CA_EVENT_ECN_NO_CE,
@@ -398,14 +400,16 @@ def tcp_event_data_recv(sk: TcpSock, skb: SkBuff) -> None:
 # -- memory ----------------------------------------------------------------------------------------------------------------
 
 
-def tcp_can_ingest(sk: TcpSock) -> bool:
-    return sk.sk_rmem_alloc <= sk.sk_rcvbuf
+def tcp_can_ingest(sk: TcpSock, skb: SkBuff) -> bool:
+    """Counted is the payload of `skb`, not its truesize: else a small segment in a large buffer could find no room in a window that
+    was offered."""
+    return sk.sk_rmem_alloc + skb.len <= sk.sk_rcvbuf
 
 
 def tcp_try_rmem_schedule(sk: TcpSock, skb: SkBuff) -> bool:
     """Make sure of memory for `skb`. False: there is none."""
     size = skb.truesize
-    if not tcp_can_ingest(sk) or not sk_rmem_schedule(sk, size):
+    if not tcp_can_ingest(sk, skb) or not sk_rmem_schedule(sk, size):
         if tcp_prune_queue(sk, skb) < 0:
             return False
         while not sk_rmem_schedule(sk, size):
@@ -435,7 +439,7 @@ def tcp_collapse_one(sk: TcpSock, skb: SkBuff, next_skb: SkBuff) -> None:
     sk.sk_net.net_statistics[LINUX_MIB_TCPRCVCOLLAPSED] += 1
 
 
-def tcp_collapse(sk: TcpSock) -> None:
+def tcp_collapse(sk: TcpSock, in_skb: SkBuff) -> None:
     """Join neighbours of the receive queue whose overhead is large."""
     queue = sk.sk_receive_queue
     skb = queue.head
@@ -449,7 +453,7 @@ def tcp_collapse(sk: TcpSock) -> None:
         ):
             skb_unlink(queue, next_skb)
             tcp_collapse_one(sk, skb, next_skb)
-            if tcp_can_ingest(sk):
+            if tcp_can_ingest(sk, in_skb):
                 return
         else:
             skb = next_skb
@@ -488,7 +492,7 @@ def tcp_prune_ofo_queue(sk: TcpSock, in_skb: SkBuff) -> bool:
         goal -= skb.truesize
         kfree_skb_reason(sk.sk_net, skb, SKB_DROP_REASON_TCP_OFO_QUEUE_PRUNE)
         if goal <= 0:
-            if tcp_can_ingest(sk) and not tcp_under_memory_pressure(sk):
+            if tcp_can_ingest(sk, in_skb) and not tcp_under_memory_pressure(sk):
                 break
             goal = sk.sk_rcvbuf >> 3
     if queue.head is None:
@@ -507,18 +511,18 @@ def tcp_prune_queue(sk: TcpSock, in_skb: SkBuff) -> int:
         return -1
     stats = sk.sk_net.net_statistics
     stats[LINUX_MIB_PRUNECALLED] += 1
-    if not tcp_can_ingest(sk):
+    if not tcp_can_ingest(sk, in_skb):
         tcp_clamp_window(sk)
     elif tcp_under_memory_pressure(sk):
         tcp_output.tcp_adjust_rcv_ssthresh(sk)
-    if tcp_can_ingest(sk):
+    if tcp_can_ingest(sk, in_skb):
         return 0
     tcp_collapse_ofo_queue(sk)
-    tcp_collapse(sk)
-    if tcp_can_ingest(sk):
+    tcp_collapse(sk, in_skb)
+    if tcp_can_ingest(sk, in_skb):
         return 0
     tcp_prune_ofo_queue(sk, in_skb)
-    if tcp_can_ingest(sk):
+    if tcp_can_ingest(sk, in_skb):
         return 0
     stats[LINUX_MIB_RCVPRUNED] += 1
     sk.pred_flags = 0
@@ -801,7 +805,7 @@ def tcp_data_queue(sk: TcpSock, skb: SkBuff) -> None:
 
 def _queue_and_out(sk: TcpSock, skb: SkBuff) -> None:
     """In sequence and in the window."""
-    if skb.truesize > sk.sk_forward_alloc or sk.sk_rmem_alloc > sk.sk_rcvbuf:
+    if skb.truesize > sk.sk_forward_alloc or sk.sk_rmem_alloc + skb.len > sk.sk_rcvbuf:
         if not tcp_try_rmem_schedule(sk, skb):
             sk.icsk_ack_pending |= ICSK_ACK_NOMEM | ICSK_ACK_NOW | ICSK_ACK_SCHED
             sk.sk_data_ready()
@@ -956,7 +960,12 @@ def tcp_sack_compress_send_ack(sk: TcpSock) -> None:
 
 
 def tcp_should_expand_sndbuf(sk: TcpSock) -> bool:
-    if sk.sk_userlocks & SOCK_SNDBUF_LOCK or tcp_under_memory_pressure(sk):
+    if sk.sk_userlocks & SOCK_SNDBUF_LOCK:
+        return False
+    if tcp_under_memory_pressure(sk):
+        unused = sk_unused_reserved_mem(sk)
+        if unused > SOCK_MIN_SNDBUF:
+            sk.sk_sndbuf = unused
         return False
     mem = sk.sk_prot.sysctl_mem
     if mem is not None and sk.sk_prot.memory_allocated >= mem[0]:
