@@ -573,6 +573,7 @@ def inet_csk_clone_lock(sk: InetConnectionSock, req: InetRequestSock) -> TcpSock
     child.icsk_rto_min = parent.icsk_rto_min
     child.icsk_rto_max = parent.icsk_rto_max
     child.icsk_syn_retries = parent.icsk_syn_retries
+    child.icsk_ack_pingpong = parent.icsk_ack_pingpong
     child.icsk_ca_ops = parent.icsk_ca_ops
     child.icsk_ca_setsockopt = parent.icsk_ca_setsockopt
     # tcp_sock

@@ -408,9 +408,12 @@ def tcp_tsopt_ecr_before(tp: TcpSock, when: int) -> bool:
 
 def tcp_packet_delayed(tp: TcpSock) -> bool:
     """The ACK answers a segment that was sent before the first retransmission (Eifel), or there was none."""
-    if tp.retrans_stamp and tcp_tsopt_ecr_before(tp, tp.retrans_stamp):
-        return True
-    return not tp.retrans_stamp and tp.sk_state != TCP_SYN_SENT
+    if tp.retrans_stamp:
+        return tcp_tsopt_ecr_before(tp, tp.retrans_stamp)
+    # Two cases forget retrans_stamp though something was sent again: without SACK, when high_seq is acknowledged, and SYNs.
+    if tcp_is_reno(tp) and not before(tp.snd_una, tp.high_seq):
+        return False
+    return tp.sk_state != TCP_SYN_SENT
 
 
 def tcp_may_undo(tp: TcpSock) -> bool:

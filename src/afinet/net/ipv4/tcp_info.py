@@ -260,7 +260,7 @@ def tcp_get_info(tp: TcpSock) -> TcpInfo:
         info.tcpi_total_rto_recoveries = loss.total_rto_recoveries
         info.tcpi_total_rto_time = loss.total_rto_time
         if loss.rto_stamp:
-            info.tcpi_total_rto_time += (now // NSEC_PER_MSEC & _U32_MAX) - loss.rto_stamp
+            info.tcpi_total_rto_time += now // NSEC_PER_MSEC - loss.rto_stamp
     return info
 
 

@@ -565,6 +565,7 @@ def tcp_clone_cold(child: TcpSock, parent: TcpSock) -> None:
     cold.notsent_lowat = old.notsent_lowat
     cold.thin_lto = old.thin_lto
     cold.recvmsg_inq = old.recvmsg_inq
+    cold.save_syn = old.save_syn
 
 
 def before(seq1: int, seq2: int) -> bool:
