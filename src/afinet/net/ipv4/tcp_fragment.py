@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from afinet.net.core.skbuff import SkBuff, pieces_slice, skb_append, skb_linearize, skb_truesize, skb_unlink
-from afinet.net.core.sock import sk_forced_mem_schedule, PAGE_SIZE, Sock, sk_mem_charge, sk_mem_uncharge
+from afinet.net.core.sock import sk_forced_mem_schedule, sk_mem_charge, sk_mem_uncharge
 from afinet.net.ipv4.inet_sock import IcskMtup
 from afinet.net.ipv4.tcp_inline import (
     MAX_TCP_HEADER,

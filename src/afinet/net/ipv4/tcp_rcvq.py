@@ -37,6 +37,7 @@ from afinet.net.core.skbuff import (
     skb_queue_tail,
     skb_set_owner_r,
     skb_tobytes,
+    skb_truesize,
     skb_unlink,
 )
 from afinet.net.core.sock import (
@@ -46,6 +47,7 @@ from afinet.net.core.sock import (
     SOCK_URGINLINE,
     sk_forced_mem_schedule,
     sk_mem_charge,
+    sk_mem_uncharge,
     sk_rmem_schedule,
     sk_unused_reserved_mem,
     sock_flag,
@@ -418,9 +420,9 @@ def tcp_try_rmem_schedule(sk: TcpSock, skb: SkBuff) -> bool:
     return True
 
 
-def tcp_collapse_one(sk: TcpSock, skb: SkBuff, next_skb: SkBuff) -> None:
-    """Copy what two segments hold into one."""
-    piece = b"".join(skb_pieces(skb, 0, skb.len) + skb_pieces(next_skb, 0, next_skb.len))
+def _set_payload(skb: SkBuff, pieces: list[bytes]) -> None:
+    """The segment's bytes, without its header, copied into one piece."""
+    piece = b"".join(pieces)
     skb.head = b""
     skb.data = 0
     skb.tail = 0
@@ -428,6 +430,23 @@ def tcp_collapse_one(sk: TcpSock, skb: SkBuff, next_skb: SkBuff) -> None:
     skb.frags = [piece]
     skb.len = len(piece)
     skb.data_len = len(piece)
+
+
+def tcp_collapse_bloated(sk: TcpSock, skb: SkBuff) -> None:
+    """A segment that was coalesced of many keeps what they took: copied, it takes what its bytes do."""
+    size = skb_truesize(skb.len)
+    saved = skb.truesize - size
+    if saved > 0 and skb.len and skb.destructor == DESTRUCTOR_RFREE and tcp_win_from_space(sk, skb.truesize) > skb.len:
+        _set_payload(skb, skb_pieces(skb, 0, skb.len))
+        skb.truesize = size
+        sk.sk_rmem_alloc -= saved
+        sk_mem_uncharge(sk, saved)
+        sk.sk_net.net_statistics[LINUX_MIB_TCPRCVCOLLAPSED] += 1
+
+
+def tcp_collapse_one(sk: TcpSock, skb: SkBuff, next_skb: SkBuff) -> None:
+    """Copy what two segments hold into one."""
+    _set_payload(skb, skb_pieces(skb, 0, skb.len) + skb_pieces(next_skb, 0, next_skb.len))
     skb.end_seq = next_skb.end_seq
     skb.tcp_flags |= next_skb.tcp_flags
     saved = next_skb.truesize - next_skb.len
@@ -440,10 +459,13 @@ def tcp_collapse_one(sk: TcpSock, skb: SkBuff, next_skb: SkBuff) -> None:
 
 
 def tcp_collapse(sk: TcpSock, in_skb: SkBuff) -> None:
-    """Join neighbours of the receive queue whose overhead is large."""
+    """Copy segments of the receive queue whose overhead is large, and join neighbours."""
     queue = sk.sk_receive_queue
     skb = queue.head
     while skb is not None:
+        tcp_collapse_bloated(sk, skb)
+        if tcp_can_ingest(sk, in_skb):
+            return
         next_skb = skb.next
         if (
             next_skb is not None
