@@ -45,7 +45,6 @@ MISSING = {
     r"net\.ipv4\.tcp_(no_metrics_save|no_ssthresh_metrics_save)": "no metrics cache; a route's own metrics are read",
     r"net\.ipv4\.tcp_plb_.*": "no protective load balancing",
     r"net\.ipv4\.tcp_ecn_option.*": "no accurate ECN",
-    r"net\.ipv4\.tcp_(mtu_probe_floor|probe_interval|probe_threshold)": "no path MTU probing",
     r"net\.ipv4\.tcp_migrate_req": "requests die with their listener",
     r"net\.ipv4\.tcp_comp_sack_slack_ns": "timers here have no slack",
 }

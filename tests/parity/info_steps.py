@@ -68,6 +68,7 @@ def rx(flags: str, seq: int, ack: int, n: int = 0, **more: Any) -> Step:
 PLAIN = {"mss": 1000, "wscale": -1, "sack": False, "ts": False}
 SACK = {"mss": 1000, "wscale": 7, "sack": True, "ts": False}
 WIDE = {"mss": 1000, "wscale": 3, "sack": True, "ts": False}
+PROBE = {"mss": 1460, "wscale": 7, "sack": True, "ts": False, "mtu_probing": 2}
 FULL = {"mss": 1460, "wscale": 3, "sack": True, "ts": True}
 
 STORIES: dict[str, tuple[dict[str, Any], list[Step]]] = {
@@ -126,6 +127,17 @@ STORIES: dict[str, tuple[dict[str, Any], list[Step]]] = {
     "our end": (SACK, [("send", 100), ("shutdown",), rx(".", 0, 101), rx("P.", 0, 101, 50), rx("F.", 50, 101)]),
     "a window clamp": (SACK, [("set", 10, 5000), rx("P.", 0, 0, 1000), rx("P.", 1000, 0, 1000), ("recv", 5000)]),
     "a smaller segment size": (SACK, [("set", 2, 500), ("send", 2500), rx(".", 0, 2500)]),
+    "path MTU probing that finds more": (
+        PROBE,
+        [("send", 61440), *[rx(".", 0, n * 1024) for n in range(2, 11)], rx(".", 0, 11482), rx(".", 0, 13530), rx(".", 0, 15578)],
+    ),
+    "path MTU probing that fails": (
+        PROBE,
+        [
+            ("send", 61440), rx(".", 0, 1024), rx(".", 0, 5120), rx(".", 0, 10240), rx(".", 0, 10240, sack=(11482, 12506)),
+            rx(".", 0, 10240, sack=(11482, 13530)), rx(".", 0, 10240, sack=(11482, 14554)), rx(".", 0, 14554),
+        ],
+    ),
     "ECN that is not agreed on": (SACK, [("send", 1000), rx("E.", 0, 1000), rx("W.", 0, 1000)]),
 }  # fmt: skip
 
@@ -172,6 +184,7 @@ class Wire:
 
 def ask_kernel(options: dict[str, Any], steps: list[Step], fd: int) -> list[dict[str, int]]:
     Path("/proc/sys/net/ipv4/tcp_timestamps").write_text("1" if options["ts"] else "0")
+    Path("/proc/sys/net/ipv4/tcp_mtu_probing").write_text(str(options.get("mtu_probing", 0)))
     wire = Wire(options)
     s = socket.socket()
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")

@@ -9,6 +9,7 @@ import pytest
 
 from afinet.init import syscalls
 from afinet.kernel.wait import Kiocb
+from afinet.net.core.netdevice import NETIF_F_TSO
 from afinet.net.ipv4.tcp_cong import tcp_set_default_congestion_control
 from afinet.uapi.in_ import IPPROTO_TCP
 from afinet.uapi.sockaddr import pack_sockaddr_in
@@ -30,6 +31,9 @@ def ask_afinet(options: dict[str, Any], steps: list[Step]) -> list[dict[str, int
     assert tcp_set_default_congestion_control(p.net, "reno") == 0
     p.net.ipv4.sysctl_tcp_timestamps = 1 if options["ts"] else 0
     p.net.ipv4.sysctl_tcp_slow_start_after_idle = 0
+    # Linux makes segments of several packets before every device, and cuts them in front of those that cannot.
+    p.host.dev.features |= NETIF_F_TSO
+    p.net.ipv4.sysctl_tcp_mtu_probing = options.get("mtu_probing", 0)
     wire = Wire(options)
     fd = p.socket(p.task, nonblock=True)
     syscalls.sys_connect(p.task, Kiocb(), fd, pack_sockaddr_in(THEM, PORT))

@@ -157,13 +157,17 @@ class InetConnectionSockAfOps:
 
 
 class IcskMtup:
-    """icsk->icsk_mtup: the range in which path MTU probing looks."""
+    """icsk->icsk_mtup: the range in which path MTU probing looks, and the probe that is in flight. Sizes are MTUs."""
 
-    __slots__ = ("search_high", "search_low")
+    __slots__ = ("probe_seq_end", "probe_seq_start", "probe_size", "probe_timestamp", "search_high", "search_low")
 
-    def __init__(self, search_high: int, search_low: int) -> None:
+    def __init__(self, search_high: int, search_low: int, now: int) -> None:
         self.search_high: int = search_high
         self.search_low: int = search_low
+        self.probe_timestamp: int = now  # ns, when the search began
+        self.probe_size: int = 0  # 0: none is in flight
+        self.probe_seq_start: int = 0
+        self.probe_seq_end: int = 0
 
 
 class InetConnectionSock(InetSock):

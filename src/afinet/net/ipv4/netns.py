@@ -137,6 +137,9 @@ class NetnsIpv4:
         self.sysctl_tcp_mtu_probing: int = 0
         self.sysctl_tcp_base_mss: int = 1024
         self.sysctl_tcp_min_snd_mss: int = 48
+        self.sysctl_tcp_mtu_probe_floor: int = 48
+        self.sysctl_tcp_probe_threshold: int = 8  # bytes: a search within less is over
+        self.sysctl_tcp_probe_interval: int = 600  # seconds
         self.sysctl_tcp_notsent_lowat: int = 0xFFFFFFFF
         self.sysctl_tcp_min_rtt_wlen: int = 300
         self.sysctl_tcp_comp_sack_delay_ns: int = 1_000_000

@@ -5,7 +5,7 @@ Call order: tcp_ack -> tcp_ack_update_window, tcp_sacktag_write_queue (tcp_sack.
 acknowledged, measures the RTT) -> tcp_fastretrans_alert (Open, Disorder, CWR, Recovery, Loss; undo) -> tcp_cong_control (PRR or
 cong_avoid) -> tcp_xmit_recovery. The retransmit timer comes in through tcp_enter_loss.
 
-Left out: MTU probing by size; AccECN (RFC 3168's ECN is here).
+Left out: AccECN (RFC 3168's ECN is here).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from afinet.net.core import timestamping
 from afinet.net.core.drop_reason import SKB_DROP_REASON_TCP_ACK_UNSENT_DATA, SKB_DROP_REASON_TCP_TOO_OLD_ACK
 from afinet.net.core.skbuff import SkBuff, consume_skb
 from afinet.net.core.sock import sk_mem_uncharge
-from afinet.net.ipv4 import tcp_input, tcp_output, tcp_recovery, tcp_retransmit, tcp_rtt, tcp_sack, tcp_timer
+from afinet.net.ipv4 import tcp_input, tcp_mtup, tcp_output, tcp_recovery, tcp_retransmit, tcp_rtt, tcp_sack, tcp_timer
 from afinet.net.ipv4.inet_sock import ICSK_TIME_LOSS_PROBE, ICSK_TIME_PROBE0, ICSK_TIME_REO_TIMEOUT, ICSK_TIME_RETRANS
 from afinet.net.ipv4.tcp_cong import tcp_ca_event, tcp_set_ca_state
 from afinet.net.ipv4.tcp_fragment import tcp_current_mss, tcp_sync_mss, tcp_trim_head
@@ -646,6 +646,13 @@ def tcp_fastretrans_alert(sk: TcpSock, prior_snd_una: int, num_dupack: int, ack_
     if not sk.lost_out:
         tcp_try_to_open(sk, flag)
         return ack_flag, rexmit
+    if sk.tcp_cold is not None and sk.tcp_cold.icsk_mtup is not None:
+        mtup = sk.tcp_cold.icsk_mtup
+        if sk.icsk_ca_state < TCP_CA_CWR and mtup.probe_size and sk.snd_una == mtup.probe_seq_start:
+            tcp_mtup.tcp_mtup_probe_failed(sk, mtup)
+            sk.snd_cwnd += 1  # which the probe had cost
+            tcp_simple_retransmit(sk)
+            return ack_flag, rexmit
     tcp_enter_recovery(sk, ece_ack)
     return ack_flag, REXMIT_LOST
 
@@ -829,6 +836,10 @@ def tcp_clean_rtx_queue(sk: TcpSock, prior_fack: int, prior_snd_una: int, state:
     rtt_update = tcp_rtt.tcp_ack_update_rtt(sk, flag, seq_rtt_us, sack_rtt_us, ca_rtt_us, state)
     if flag & FLAG_ACKED:
         flag |= FLAG_SET_XMIT_TIMER
+        if sk.tcp_cold is not None and sk.tcp_cold.icsk_mtup is not None:
+            mtup = sk.tcp_cold.icsk_mtup
+            if mtup.probe_size and not after(mtup.probe_seq_end, sk.snd_una):
+                tcp_mtup.tcp_mtup_probe_success(sk, mtup)
         if not is_sack:
             tcp_remove_reno_sacks(sk, pkts_acked, ece_ack)
             if flag & FLAG_RETRANS_DATA_ACKED:

@@ -4,7 +4,7 @@ A queued segment may stand for several packets (`gso_segs` of `gso_size` bytes e
 queue or in the retransmit queue, and keeps every count in step; tcp_trim_head drops what was acknowledged of one; tcp_sync_mss and
 tcp_current_mss turn path MTUs into segment sizes.
 
-Left out: MTU probing by size (tcp_mtu_probe; net.ipv4.tcp_mtu_probing is 0 by default), zerocopy.
+MTU probing by size is in tcp_mtup.py. Left out: zerocopy.
 """
 
 from __future__ import annotations
@@ -244,8 +244,12 @@ def tcp_mtup_init(sk: TcpSock) -> None:
     if sk.tcp_cold is not None:
         sk.tcp_cold.icsk_mtup = None
     if net.sysctl_tcp_mtu_probing > 1:
-        high = sk.rx_opt.mss_clamp + 20 + tcp_net_header_len(sk)
-        tcp_cold(sk).icsk_mtup = IcskMtup(high, tcp_mss_to_mtu(sk, net.sysctl_tcp_base_mss))
+        tcp_cold(sk).icsk_mtup = IcskMtup(tcp_mtup_range(sk), tcp_mss_to_mtu(sk, net.sysctl_tcp_base_mss), sk.kernel.now)
+
+
+def tcp_mtup_range(sk: TcpSock) -> int:
+    """The largest MTU that the peer's MSS lets us use."""
+    return sk.rx_opt.mss_clamp + 20 + tcp_net_header_len(sk)
 
 
 def tcp_bound_to_half_wnd(tp: TcpSock, pktsize: int) -> int:

@@ -9,9 +9,9 @@ A queued segment is payload only, pieces of bytes in `frags`. Each transmission 
 whose frags are the same pieces: nothing is copied.
 
 In other rooms: tcp_fragment.py (cutting, segment sizes), tcp_retransmit.py (retransmissions, loss and window probes),
-tcp_pacing.py.
+tcp_pacing.py, tcp_mtup.py.
 
-Left out: fast open, MD5 and AO, zerocopy, path MTU probing by size.
+Left out: fast open, MD5 and AO, zerocopy.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from afinet.net.core.sock import (
     sock_hold,
     sock_put,
 )
-from afinet.net.ipv4 import tcp, tcp_ack, tcp_cong, tcp_input, tcp_pacing, tcp_rcvq, tcp_retransmit, tcp_timer
+from afinet.net.ipv4 import tcp, tcp_ack, tcp_cong, tcp_input, tcp_mtup, tcp_pacing, tcp_rcvq, tcp_retransmit, tcp_timer
 from afinet.net.ipv4.inet_sock import (
     ICSK_ACK_NOMEM,
     ICSK_ACK_SCHED,
@@ -673,6 +673,12 @@ def tcp_write_xmit(sk: TcpSock, mss_now: int, nonagle: int, push_one: int) -> bo
     max_segs = tcp_tso_segs(sk, mss_now)
     is_cwnd_limited = False
     is_rwnd_limited = False
+    if push_one == 0 and sk.tcp_cold is not None and sk.tcp_cold.icsk_mtup is not None:
+        probed = tcp_mtup.tcp_mtu_probe(sk, sk.tcp_cold.icsk_mtup)
+        if probed == 0:
+            return False
+        if probed > 0:
+            sent_pkts = 1
     queue = sk.sk_write_queue
     while True:
         skb = queue.head

@@ -122,6 +122,8 @@ def tcp_retrans_try_collapse(sk: TcpSock, to: SkBuff, space: int) -> None:
 
 def __tcp_retransmit_skb(sk: TcpSock, skb: SkBuff, segs: int) -> int:
     """Send at most `segs` packets of `skb` again. 0, -errno, or above 0 when the local queue refused."""
+    if sk.tcp_cold is not None and sk.tcp_cold.icsk_mtup is not None:
+        sk.tcp_cold.icsk_mtup.probe_size = 0  # whatever becomes of the probe, it proves nothing now
     if skb.tcp_flags & TCPHDR_SYN and before(skb.seq, sk.snd_una):
         # the SYN is acknowledged, the data with it is not
         skb.tcp_flags &= ~TCPHDR_SYN

@@ -32,7 +32,18 @@ from afinet.net.core.sock import (
     sock_hold,
     sock_put,
 )
-from afinet.net.ipv4 import tcp, tcp_ack, tcp_ipv4, tcp_minisocks, tcp_output, tcp_pacing, tcp_rcvq, tcp_recovery, tcp_retransmit
+from afinet.net.ipv4 import (
+    tcp,
+    tcp_ack,
+    tcp_ipv4,
+    tcp_minisocks,
+    tcp_mtup,
+    tcp_output,
+    tcp_pacing,
+    tcp_rcvq,
+    tcp_recovery,
+    tcp_retransmit,
+)
 from afinet.net.ipv4.inet_sock import (
     ICSK_ACK_SCHED,
     ICSK_ACK_TIMER,
@@ -310,6 +321,7 @@ def tcp_write_timeout(sk: TcpSock) -> bool:
         expired = sk.icsk_retransmits >= max_retransmits
     else:
         if retransmits_timed_out(sk, net.sysctl_tcp_retries1, 0):
+            tcp_mtup.tcp_mtu_probing(sk)
             dst_negative_advice(sk)
         retry_until = net.sysctl_tcp_retries2
         if sock_flag(sk, SOCK_DEAD):
