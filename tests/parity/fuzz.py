@@ -31,7 +31,7 @@ from tests.parity.afinet_calls import AfinetCalls
 from tests.parity.datagram_programs import LO, LO2, PAYLOAD, SIOCINQ, V0, V1, on
 from tests.parity.linux_calls import LinuxCalls
 from tests.parity.packets import HOST, PEER
-from tests.parity.programs import AF_UNSPEC, Program, Step, cmsg, i32, run_program, sa
+from tests.parity.programs import AF_UNSPEC, Program, Step, cmsg, has_timers, i32, run_program, sa
 
 PER_KERNEL = 200
 RCV_SPACE = re.compile(r", rcv_space \d+")
@@ -330,9 +330,7 @@ class Both:
         theirs: list[Any] = []
         for wait_ms in WAITS_MS:
             time.sleep(wait_ms / 100)  # a machine that has too much to do lets its softirqs wait
-            # What datagrams do is the same however long it takes; TCP has timers.
-            timers = ("socket", "s", "tcp") in program or ("socket", "l", "tcp") in program
-            self.linux.wait_ms = 0 if timers else wait_ms
+            self.linux.wait_ms = 0 if has_timers(program) else wait_ms
             since = time.monotonic()
             theirs = plain(program, json.loads(json.dumps(run_program(self.linux, program))))
             self.linux_seconds += time.monotonic() - since

@@ -304,6 +304,12 @@ class Run:
             self.calls.take()
 
 
+def has_timers(program: Program) -> bool:
+    """Whether the answers may depend on how long the program takes: TCP with a played peer. (Among sockets of the loopback, and of
+    datagrams, what is on its way has to be waited for.)"""
+    return any(s[0] in ("peer", "target") for s in program) and any(s[0] == "socket" and s[2] == "tcp" for s in program)
+
+
 def run_program(calls: Calls, program: Program) -> list[Any]:
     """What every step answered."""
     run = Run(calls, program)
