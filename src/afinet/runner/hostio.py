@@ -57,10 +57,6 @@ IFREQ_FLAGS = struct.Struct("16sH22x")
 READ_SIZE = VIRTIO_NET_HDR_SIZE + 14 + 4 + 65536
 
 
-def notice_signals() -> None:
-    """Not compiled, as this module is not: entering it is where the interpreter calls the handlers of signals that have come."""
-
-
 class HostTun(TunIO):
     """A descriptor of /dev/net/tun. `name` and `tap` tell which device it is, `vnet_hdr_sz` what is in front of each packet."""
 

@@ -19,3 +19,7 @@ def like_builtins(namespace: dict[str, Any], module: Any) -> None:
     for name, value in list(namespace.items()):
         if isinstance(value, FunctionType) and not isinstance(vars(module).get(name), (FunctionType, type(None))):
             namespace[name] = staticmethod(value)
+
+
+def notice_signals() -> None:
+    """Not compiled, as this module is not: entering it is where the interpreter calls the handlers of signals that have come."""

@@ -31,7 +31,7 @@ from afinet.kernel.time import MAX_SCHEDULE_TIMEOUT
 from afinet.kernel.wait import Kiocb, WaitQueueEntry
 from afinet.net.core.link_watch import netif_carrier_off
 from afinet.net.core.netdevice import NetDevice, NetDeviceOps
-from afinet.runner import hostio, real
+from afinet.runner import real
 from afinet.runner.linger import FIN_WAIT2_GRACE, LINGER_LIMIT, LINGER_STEP, awaiting_fin, unacknowledged
 from afinet.runner.readiness import Descriptor
 
@@ -327,7 +327,7 @@ class ThreadedRunner:
                 self._serve(fd, events)
             elif fd == poller.receive:
                 poller.drain()
-                hostio.notice_signals()  # a handler's turn comes at the next release()
+                real.notice_signals()  # a handler's turn comes at the next release()
             else:
                 me.woken = True  # one of the host's, see wait_for
 
