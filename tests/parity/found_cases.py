@@ -119,6 +119,9 @@ CASES: dict[str, Program] = {
         peer(". nxt ack snd <nop,nop,TS 113 ecr last>"), recv(1000, 0x20),
         peer("P. nxt(1448) ack snd win 65535 <nop,nop,TS 114 ecr last>"), recv(100, 2), INFO,
     ],
+    "a FIN right behind data that is out of order lets the window grow": [
+        *passive("<mss 1460,sackOK>"), peer("P. nxt+1000(1000) ack snd"), peer("F. nxt+2000 ack snd"), INFO,
+    ],
     "the destination of an ICMP message": [
         ("peer", "p", 9), ("socket", "s", "rawicmp"), ("setsockopt", "s", 0, 20, i32(1)), peer("echo 7 1 (100)"),
         ("recv", "s", 3, DONTWAIT, 0), ("recv", "s", 3, DONTWAIT, 256),

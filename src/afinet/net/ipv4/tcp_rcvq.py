@@ -254,8 +254,9 @@ def tcp_init_buffer_space(sk: TcpSock) -> None:
     sk.rcvq_space_copied = min(sk.rcv_ssthresh, sk.rcv_wnd, TCP_INIT_CWND * sk.advmss)
 
 
-def tcp_grow_window(sk: TcpSock, skb: SkBuff) -> None:
-    """Slow start of the window that is offered: by two segments for each that came, as long as their overhead is bearable."""
+def tcp_grow_window(sk: TcpSock, skb: SkBuff, joined: bool = False) -> None:
+    """Slow start of the window that is offered: by two segments for each that came, as long as their overhead is bearable. One
+    without payload (a FIN) that was `joined` to another has none (truesize_adjust)."""
     room = min(sk.window_clamp, tcp_space(sk)) - sk.rcv_ssthresh
     if room <= 0:
         return
@@ -263,7 +264,7 @@ def tcp_grow_window(sk: TcpSock, skb: SkBuff) -> None:
         tcp_output.tcp_adjust_rcv_ssthresh(sk)
         return
     size = skb.len
-    truesize = tcp_win_from_space(sk, skb.truesize)
+    truesize = tcp_win_from_space(sk, skb.truesize) if size or not joined else 0
     incr = 0
     if truesize <= size:
         incr = 2 * sk.advmss
@@ -734,7 +735,7 @@ def _ofo_insert(sk: TcpSock, queue: TcpSkbQueue | None, skb: SkBuff) -> bool:
     # Mostly it comes after all the others.
     if tcp_try_coalesce(sk, last, skb):
         if sk.rx_opt.sack_ok:
-            tcp_grow_window(sk, skb)
+            tcp_grow_window(sk, skb, True)
         consume_skb(skb)
         return False
     if not before(seq, last.end_seq):
@@ -761,7 +762,7 @@ def _ofo_insert(sk: TcpSock, queue: TcpSkbQueue | None, skb: SkBuff) -> bool:
                 kfree_skb_reason(net, prev, SKB_DROP_REASON_TCP_OFOMERGE)
         elif tcp_try_coalesce(sk, prev, skb):
             if sk.rx_opt.sack_ok:
-                tcp_grow_window(sk, skb)
+                tcp_grow_window(sk, skb, True)
             consume_skb(skb)
             return False
         else:
