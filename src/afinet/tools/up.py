@@ -170,6 +170,7 @@ def main(request: dict[str, Any]) -> None:
     runner.attach(dev)
 
     import atexit
+    import gc
     import signal
 
     pid = os.getpid()
@@ -201,6 +202,9 @@ def main(request: dict[str, Any]) -> None:
     site.main()
     runner.start()
     sys.excepthook = excepthook
+    # What has been made so far, the machine and the modules, lives as long as the process: no later collection looks at it again.
+    gc.collect()
+    gc.freeze()
     run_program(request["program"])
 
 
