@@ -6,40 +6,23 @@ python -m tests.parity.test_option_cases     asks the kernel anew (root, Linux 6
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.parity.afinet_calls import AfinetCalls
 from tests.parity.option_cases import REFUSED, all_programs, option_of, shorten, step_answers
 from tests.parity.programs import run_program
+from tests.parity.stored import HERE, as_stored, ask_linux, asks_the_kernel, stored
 
-HERE = Path(__file__).parent
-FILE = HERE / "option_answers.json"
-ANSWERS: dict[str, str] = json.loads(FILE.read_text()) if FILE.exists() else {}
+ANSWERS = stored("option")
 PROGRAMS = all_programs()
 BY_OPTION: dict[str, list[str]] = {}
 for case in PROGRAMS:
     BY_OPTION.setdefault(case.partition(" ")[2], []).append(case)
 
 
-def ask_linux() -> dict[str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.parity.linux_oracle", "tests.parity.option_cases"],
-        capture_output=True,
-        text=True,
-        cwd=HERE.parent.parent,
-        check=False,
-    )
-    if done.returncode:
-        raise PermissionError(f"no namespaces here: {done.stderr.strip().splitlines()[-1]}")
-    answers: dict[str, list[Any]] = json.loads(done.stdout)
-    return {name: shorten(given) for name, given in answers.items()}
+def short_answers() -> dict[str, str]:
+    return {name: shorten(given) for name, given in ask_linux("option_cases").items()}
 
 
 def test_the_stored_answers_are_of_these_programs() -> None:
@@ -51,7 +34,7 @@ def test_an_option_answers_as_on_linux(option: str) -> None:
     calls = AfinetCalls()
     for name in BY_OPTION[option]:
         program = PROGRAMS[name]
-        mine = shorten(json.loads(json.dumps(run_program(calls, program))))
+        mine = shorten(as_stored(run_program(calls, program)))
         if mine == ANSWERS[name]:
             continue
         if option_of(name) in REFUSED:
@@ -65,18 +48,11 @@ def test_an_option_answers_as_on_linux(option: str) -> None:
     assert calls.kernel.warned == {}
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0 or not platform.release().startswith("6.18"),
-    reason="asks the running kernel: needs root and Linux 6.18",
-)
+@asks_the_kernel
 def test_the_kernel_still_answers_so() -> None:
-    try:
-        linux = ask_linux()
-    except PermissionError as why:
-        pytest.skip(str(why))
-    assert linux == ANSWERS
+    assert short_answers() == ANSWERS
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps(ask_linux(), indent=0) + "\n")
-    print(f"wrote {FILE.name}: {len(PROGRAMS)} programs")
+    (HERE / "option_answers.json").write_text(json.dumps(short_answers(), indent=0) + "\n")
+    print(f"wrote option_answers.json: {len(PROGRAMS)} programs")

@@ -1,30 +1,19 @@
 """Creation, SOL_SOCKET options and TCP's states x calls: afinet answers what Linux 6.18 answered (socket_answers.json).
 
-`python -m tests.parity.linux_oracle tests.parity.socket_programs` asks the kernel anew.
+python -m tests.parity.linux_oracle tests.parity.socket_programs > tests/parity/socket_answers.json     asks the kernel anew
 """
 
 from __future__ import annotations
-
-import json
-import os
-import platform
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.parity.afinet_calls import AfinetCalls
 from tests.parity.programs import run_program
 from tests.parity.socket_programs import all_programs
+from tests.parity.stored import as_stored, asks_the_kernel, check_kernel, stored
 
-HERE = Path(__file__).parent
-ANSWERS: dict[str, Any] = json.loads((HERE / "socket_answers.json").read_text())
+ANSWERS = stored("socket")
 PROGRAMS = all_programs()
-
-# Where afinet differs on purpose, or does not go yet.
-DIFFERENT: dict[str, str] = {}
 
 
 def test_the_stored_answers_are_of_these_programs() -> None:
@@ -33,25 +22,11 @@ def test_the_stored_answers_are_of_these_programs() -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_answers_as_linux(name: str) -> None:
-    if name in DIFFERENT:
-        pytest.skip(DIFFERENT[name])
     calls = AfinetCalls()
-    ours = json.loads(json.dumps(run_program(calls, PROGRAMS[name])))
-    assert ours == ANSWERS[name]
+    assert as_stored(run_program(calls, PROGRAMS[name])) == ANSWERS[name]
     assert calls.kernel.warned == {}
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0 or not platform.release().startswith("6.18"),
-    reason="asks the running kernel: needs root and Linux 6.18",
-)
+@asks_the_kernel
 def test_the_kernel_still_answers_so() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.parity.linux_oracle", "tests.parity.socket_programs"],
-        capture_output=True,
-        text=True,
-        cwd=HERE.parent.parent,
-    )
-    if done.returncode:
-        pytest.skip(f"no namespaces here: {done.stderr.strip().splitlines()[-1]}")
-    assert json.loads(done.stdout) == ANSWERS
+    check_kernel("socket_programs", ANSWERS)

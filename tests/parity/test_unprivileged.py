@@ -9,13 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from afinet.init.main import new_task
 from afinet.kernel.task import Cred
@@ -23,11 +18,10 @@ from tests.parity.afinet_calls import AfinetCalls
 from tests.parity.linux_calls import LinuxCalls
 from tests.parity.option_cases import REFUSED, all_programs, option_of, shorten, step_answers
 from tests.parity.programs import run_program
+from tests.parity.stored import HERE, as_stored, ask, asks_the_kernel, stored
 
-HERE = Path(__file__).parent
-FILE = HERE / "unprivileged_answers.json"
-ROOTS: dict[str, str] = json.loads((HERE / "option_answers.json").read_text())
-ANSWERS: dict[str, str] = json.loads(FILE.read_text()) if FILE.exists() else {}
+ROOTS = stored("option")
+ANSWERS = stored("unprivileged")
 PROGRAMS = all_programs()
 NOBODY = 1000
 
@@ -75,17 +69,7 @@ class UnprivilegedAfinet(AfinetCalls):
 
 def ask_linux() -> dict[str, str]:
     """Where the kernel answers otherwise than it answers root."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.parity.test_unprivileged", "ask"],
-        capture_output=True,
-        text=True,
-        cwd=HERE.parent.parent,
-        check=False,
-    )
-    if done.returncode:
-        raise PermissionError(f"no namespaces here: {done.stderr.strip().splitlines()[-1]}")
-    answers: dict[str, str] = json.loads(done.stdout)
-    return answers
+    return ask("tests.parity.test_unprivileged", "ask")
 
 
 def test_somebody_without_capabilities_is_answered_as_on_linux() -> None:
@@ -93,7 +77,7 @@ def test_somebody_without_capabilities_is_answered_as_on_linux() -> None:
     wrong: list[str] = []
     for name, program in PROGRAMS.items():
         theirs = ANSWERS.get(name, ROOTS[name])
-        mine = shorten(json.loads(json.dumps(run_program(calls, program))))
+        mine = shorten(as_stored(run_program(calls, program)))
         if mine != theirs and option_of(name) not in REFUSED:
             pairs = zip(program, step_answers(mine), step_answers(theirs), strict=True)
             differ = [f"{step[0]}{step[2:]}: afinet {a}, Linux {b}" for step, a, b in pairs if a != b]
@@ -102,26 +86,20 @@ def test_somebody_without_capabilities_is_answered_as_on_linux() -> None:
     assert len(ANSWERS) >= 20, "some options ask for a capability"
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0 or not platform.release().startswith("6.18"),
-    reason="asks the running kernel: needs root and Linux 6.18",
-)
+@asks_the_kernel
 def test_the_kernel_still_answers_so() -> None:
-    try:
-        linux = ask_linux()
-    except PermissionError as why:
-        pytest.skip(str(why))
-    assert linux == ANSWERS
+    assert ask_linux() == ANSWERS
 
 
 def main() -> None:
     if sys.argv[1:] == ["ask"]:
         calls: Any = UnprivilegedLinux()
-        answers = {name: shorten(json.loads(json.dumps(run_program(calls, program)))) for name, program in PROGRAMS.items()}
+        answers = {name: shorten(as_stored(run_program(calls, program))) for name, program in PROGRAMS.items()}
         json.dump({name: short for name, short in answers.items() if short != ROOTS[name]}, sys.stdout)
         return
-    FILE.write_text(json.dumps(ask_linux(), indent=0) + "\n")
-    print(f"wrote {FILE.name}: {len(json.loads(FILE.read_text()))} programs")
+    answers = ask_linux()
+    (HERE / "unprivileged_answers.json").write_text(json.dumps(answers, indent=0) + "\n")
+    print(f"wrote unprivileged_answers.json: {len(answers)} programs")
 
 
 if __name__ == "__main__":
