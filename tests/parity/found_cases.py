@@ -122,6 +122,11 @@ CASES: dict[str, Program] = {
     "a FIN right behind data that is out of order lets the window grow": [
         *passive("<mss 1460,sackOK>"), peer("P. nxt+1000(1000) ack snd"), peer("F. nxt+2000 ack snd"), INFO,
     ],
+    "what a window holds beside SACK blocks is less than a segment of the usual size": [
+        *active("win 0 <mss 40,sackOK,TS 100 ecr last,nop,ws 0>", ("setsockopt", "s", 1, 7, i32(400_000))), send(3000),
+        peer(". edge ack una <nop,nop,TS 102 ecr last>"), peer("P. nxt-1(10) ack snd win 65535 <nop,nop,TS 122 ecr last>"),
+        peer("F. nxt+1 ack una+100 win 500 <nop,nop,TS 123 ecr last>"), INFO,
+    ],
     "the destination of an ICMP message": [
         ("peer", "p", 9), ("socket", "s", "rawicmp"), ("setsockopt", "s", 0, 20, i32(1)), peer("echo 7 1 (100)"),
         ("recv", "s", 3, DONTWAIT, 0), ("recv", "s", 3, DONTWAIT, 256),

@@ -710,7 +710,8 @@ def tcp_write_xmit(sk: TcpSock, mss_now: int, nonagle: int, push_one: int) -> bo
             if size < mss_now and not tcp_nagle_test(sk, skb, mss_now, nonagle if skb.next is None else TCP_NAGLE_PUSH):
                 break
         else:
-            if push_one == 0 and max_segs > 1:
+            # For a single packet of the usual size the windows have been asked already.
+            if push_one == 0 and (max_segs > 1 or mss_now != sk.mss_cache):
                 why = tcp_tso_should_defer(sk, skb, max_segs)
                 if why:
                     if why == 1:
