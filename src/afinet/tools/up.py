@@ -51,7 +51,7 @@ def launch(
 
     if sys.platform != "linux":
         raise UpError(f"TUN and TAP devices are Linux's: on {sys.platform} see afinet.aio.Machine(io=QueueIO())")
-    program = python_command(command)
+    options, program = python_command(command)
     try:
         local, plen = parse_address(address, "--address")
         parsed_routes = [parse_route(r, "--route") for r in routes]
@@ -82,32 +82,34 @@ def launch(
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, *flags, "-S", "-c", BOOT], environment)
+    os.execve(sys.executable, [sys.executable, *flags, *options, "-S", "-c", BOOT], environment)
 
 
-def python_command(command: list[str]) -> list[str]:
-    """["-m", module, ...], ["-c", text, ...] or [script, ...] of a command that is Python's."""
+def python_command(command: list[str]) -> tuple[list[str], list[str]]:
+    """(options for the interpreter; ["-m", module, ...], ["-c", text, ...] or [script, ...]) of a command that is Python's."""
     if not command:
         raise UpError("no COMMAND: afinet up --tun NAME --address A/P -- python -m http.server")
     first = command[0]
     stem = os.path.basename(first)
     if stem == "python" or (stem.startswith("python") and stem[6:].replace(".", "").isdigit()):
         rest = command[1:]
+        options: list[str] = []
         while rest and rest[0] in ("-u", "-B", "-O", "-OO", "-q"):
-            rest = rest[1:]  # about the interpreter, which is this one
+            options.append(rest[0])
+            rest = rest[1:]
         if not rest:
             raise UpError("no program after python: give a script, -m MODULE or -c TEXT")
         if rest[0] in ("-m", "-c"):
             if len(rest) < 2:
                 raise UpError(f"nothing after {rest[0]}")
-            return rest
+            return options, rest
         if rest[0].startswith("-"):
             raise UpError(f"python's option {rest[0]}: only -m, -c, -u, -B, -O and -q can be given here")
-        return _script(rest)
+        return options, _script(rest)
     if first.endswith(".py"):
-        return _script(command)
+        return [], _script(command)
     if os.path.isfile(first) and _is_python_script(first):
-        return command
+        return [], command
     raise UpError(f"{first} is not Python: `afinet exec -- {' '.join(command)}` runs any program in a namespace of its own")
 
 
