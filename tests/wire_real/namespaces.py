@@ -93,6 +93,7 @@ class Namespace:
     def up(self, *arguments: str, env: dict[str, str] | None = None, **kwargs: Any) -> subprocess.Popen[bytes]:
         """`afinet up ...` in the namespace."""
         environment = dict(env or os.environ, PYTHONPATH=HOME)
+        environment.pop("PYTHONUNBUFFERED", None)  # it would hide what becomes of `python -u`
         return self.start([sys.executable, "-m", "afinet", "up", *arguments], env=environment, **kwargs)
 
     def close(self) -> None:
